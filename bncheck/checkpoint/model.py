@@ -1,0 +1,72 @@
+"""What a checkpoint is to the rest of bncheck: named variables, and their values on demand."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from typing import Any
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class Variable:
+    """One named tensor of a checkpoint; `dtype` is TensorFlow's name of its type."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Values:
+    """The tensors that were asked for: `arrays` by name, and for each that could not be read the reason."""
+
+    arrays: dict[str, NDArray[Any]] = field(default_factory=dict)
+    unread: dict[str, str] = field(default_factory=dict)
+
+
+class Checkpoint(ABC):
+    """A set of variables in some format.
+
+    `path` is the prefix or file as a person would name it, `format` one of the JSON report's formats,
+    `shards` the number of data files. `variables` is in the checkpoint's own order, that of the names' bytes.
+    """
+
+    path: str
+    format: str
+    shards: int
+    variables: Mapping[str, Variable]
+
+    @abstractmethod
+    def read(self, names: Iterable[str]) -> Values:
+        """Read the values of the named variables, and of no others.
+
+        Each array has the variable's shape and a NumPy (or ml_dtypes) type of the machine's byte order;
+        strings are arrays of `bytes` objects. Whatever prevents a variable from being read (a shard that
+        is missing, a checksum that fails) is told in `unread`. Raises KeyError for a name that is not there.
+        """
+
+
+def element_count(shape: Iterable[int]) -> int:
+    """Return the number of elements of a tensor of that shape; 1 for a scalar."""
+    count = 1
+    for size in shape:
+        count *= size
+    return count
+
+
+def decode_name(name: bytes) -> str:
+    """Return a variable's name as text; bytes that are no UTF-8 become lone surrogates, and stay distinct."""
+    return name.decode("utf-8", "surrogateescape")
+
+
+def native(array: NDArray[Any]) -> NDArray[Any]:
+    """Return the array in the machine's own byte order."""
+    dtype: np.dtype[Any] = array.dtype
+    return array if dtype.isnative else array.astype(dtype.newbyteorder("="))

@@ -1,0 +1,76 @@
+"""What a file that is no TensorFlow checkpoint really is, told by its first bytes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from bncheck.checkpoint.files import RegularFile
+
+_HEAD = 4096
+
+# The magic number of torch.save before 1.6: a pickled long, 0x1950a86a20f9469cfc6c.
+_TORCH_LEGACY = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19"
+
+_MAGIC: Final = (
+    (0, b"version https://git-lfs.github.com/spec/", "a Git LFS pointer; run 'git lfs pull'"),
+    (0, b"\x89HDF\r\n\x1a\n", "an HDF5 file, as Keras writes with the ending .h5"),
+    (0, _TORCH_LEGACY, "a PyTorch file (a pickle, as torch.save wrote before PyTorch 1.6)"),
+    (0, b"\x93NUMPY", "a NumPy array file (.npy)"),
+    (4, b"TFL3", "a TensorFlow Lite model"),
+    (0, b"GGUF", "a GGUF model"),
+    (0, b"\x1f\x8b", "compressed with gzip; unpack it first"),
+    (0, b"BZh", "compressed with bzip2; unpack it first"),
+    (0, b"\xfd7zXZ\x00", "compressed with xz; unpack it first"),
+    (0, b"\x28\xb5\x2f\xfd", "compressed with Zstandard; unpack it first"),
+    (257, b"ustar", "a tar archive; unpack it first"),
+    (8, b'{"', "a safetensors file"),
+    (0, b"\x80\x02", "a Python pickle"),
+    (0, b"\x80\x03", "a Python pickle"),
+    (0, b"\x80\x04", "a Python pickle"),
+    (0, b"\x80\x05", "a Python pickle"),
+)
+
+
+def describe(file: RegularFile) -> str:
+    """Return what the file is, to be read after the word 'is'; nothing in it is executed or unpickled."""
+    if not file.size:
+        return "an empty file; was the copy interrupted?"
+    head = file.head(_HEAD)
+    if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
+        return _describe_zip(file.path)
+    for offset, magic, description in _MAGIC:
+        if head[offset : offset + len(magic)] == magic:
+            return description
+    return _describe_text(head) or "of no format that bncheck knows, or cut off at its end"
+
+
+def _describe_zip(path: str) -> str:
+    import zipfile  # 9 ms, and only a wrong file needs it
+
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
+        return "a zip archive that is damaged or cut off"
+    if any(name.endswith("data.pkl") for name in names):
+        return "a PyTorch file (a zip archive with a pickle in it)"
+    if "config.json" in names or any(name.endswith("model.weights.h5") for name in names):
+        return "a Keras archive (.keras)"
+    if names and all(name.endswith(".npy") for name in names):
+        return "a NumPy archive (.npz)"
+    return "a zip archive; unpack it first"
+
+
+def _describe_text(head: bytes) -> str | None:
+    try:
+        # A multi-byte character may be cut in two where the head ends.
+        text = head.decode("utf-8", "strict" if len(head) < _HEAD else "ignore")
+    except UnicodeDecodeError:
+        return None
+    if any(ord(character) < 32 and character not in "\t\n\r\f\x1b" for character in text):
+        return None
+    start = text.lstrip()[:15].lower()
+    if start.startswith(("<!doctype html", "<html")):
+        return "an HTML page; was it saved by a download that failed?"
+    return "a JSON text" if start.startswith(("{", "[")) else "a text file"

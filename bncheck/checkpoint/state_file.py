@@ -1,0 +1,63 @@
+"""The `checkpoint` state file: which of a directory's checkpoints is the latest.
+
+It is a CheckpointState in protobuf's text format, as tf.train.get_checkpoint_state reads it; all spellings
+that the text format allows (either quote, escapes, comments, adjacent strings) are therefore accepted.
+"""
+
+from __future__ import annotations
+
+import ntpath
+import os
+
+from bncheck.checkpoint.files import RegularFile
+from bncheck.errors import DamagedError
+from bncheck.proto.tensors_pb2 import CheckpointState
+
+STATE_FILE = "checkpoint"
+_LARGEST = 16 << 20  # bytes; a state file has about 100 for each checkpoint
+_FIELD = b"model_checkpoint_path"
+
+
+def is_state_file(file: RegularFile) -> bool:
+    """Whether the file is a text that names a latest checkpoint."""
+    return file.size <= _LARGEST and _FIELD in file.head(_LARGEST)
+
+
+def read_state(path: str) -> str:
+    """Return `model_checkpoint_path` as it is written; empty where the file names none.
+
+    Raises DamagedError where the file is no text-format CheckpointState.
+    """
+    from google.protobuf import text_format  # 8 ms, and only directories need it
+
+    with RegularFile(path) as file:
+        if file.size > _LARGEST:
+            raise DamagedError(path, f"is {file.size} bytes long, too long for a state file")
+        data = file.head(_LARGEST)
+    try:
+        state = text_format.Parse(
+            data.decode("utf-8"), CheckpointState(), allow_unknown_field=True
+        )
+    except (text_format.ParseError, UnicodeError) as error:
+        raise DamagedError(
+            path,
+            f"is no valid checkpoint state file: {error}",
+            remedy="Name the checkpoint itself instead of the directory.",
+        ) from None
+    return str(state.model_checkpoint_path)
+
+
+def candidate_prefixes(directory: str, written: str) -> list[str]:
+    """Return the prefixes that a written path can mean, the likeliest first.
+
+    A relative path counts from the state file's directory. An absolute one may be stale, because the
+    directory was moved, or come from Windows: then its last part is looked for in the directory. A path that
+    is `.` or ends in `/` is a checkpoint without a basename: `DIRECTORY/.index`.
+    """
+    here = os.path.join(directory, "")
+    if written == "." or not written:
+        return [here] if written else []
+    prefixes = [written if os.path.isabs(written) else os.path.join(directory, written)]
+    if os.path.isabs(written) or ntpath.isabs(written) or ntpath.splitdrive(written)[0]:
+        prefixes.append(here + ntpath.basename(written))  # splits at both kinds of slash
+    return list(dict.fromkeys(prefixes))

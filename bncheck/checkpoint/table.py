@@ -1,0 +1,176 @@
+"""The sorted string table: the `.index` file of a V2 checkpoint, the whole file of a V1 checkpoint.
+
+It is LevelDB's table format without filter blocks (github.com/google/leveldb, doc/table_format.md), as
+tensorflow/core/lib/io/table.cc and block.cc read it: data blocks, a metaindex block, an index block, a footer.
+"""
+
+from __future__ import annotations
+
+import struct
+from bisect import bisect_left
+from typing import TYPE_CHECKING
+
+from bncheck.checkpoint.checksums import masked_crc32c
+from bncheck.checkpoint.varint import read_varint
+from bncheck.errors import DamagedError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from bncheck.checkpoint.files import RegularFile
+
+FOOTER_SIZE = 48
+MAGIC = 0xDB4775248B80FB57
+_TRAILER_SIZE = 5  # one byte of compression type, four of masked CRC32C
+_NO_COMPRESSION, _SNAPPY = 0, 1
+# A Snappy copy element turns 3 bytes into at most 64, so no honest block grows by more than this.
+_SNAPPY_LARGEST_RATIO = 64
+
+_COPY_AGAIN = "Copy the file again, or go back to an earlier checkpoint."
+
+
+def has_table_footer(file: RegularFile) -> bool:
+    """Whether the file ends like a table: 48 bytes or more, the last 8 the magic number."""
+    if file.size < FOOTER_SIZE:
+        return False
+    tail = file.read(file.size - 8, 8, "the footer")
+    return bool(struct.unpack("<Q", tail)[0] == MAGIC)
+
+
+class Table:
+    """One table file: its index is read and checked at once, its data blocks on demand.
+
+    Raises DamagedError where the footer, a block's checksum or a block's entries are wrong.
+    """
+
+    def __init__(self, file: RegularFile) -> None:
+        self._file = file
+        if file.size < FOOTER_SIZE:
+            raise DamagedError(
+                file.path, f"is {file.size} bytes long, too short for a table", remedy=_COPY_AGAIN
+            )
+        footer_at = file.size - FOOTER_SIZE
+        footer = file.read(footer_at, FOOTER_SIZE, "the footer")
+        if struct.unpack("<Q", footer[-8:])[0] != MAGIC:
+            raise DamagedError(
+                file.path,
+                "does not end with a table's magic number: it is cut off, or no table",
+                offset=file.size - 8,
+                remedy=_COPY_AGAIN,
+            )
+        _, position = self._handle(footer, 0, footer_at)  # the metaindex, always empty
+        index, _ = self._handle(footer, position, footer_at)
+        # An index key is only a separator: at least the block's last key, less than the next block's first.
+        self._separators: list[bytes] = []
+        self._handles: list[tuple[int, int]] = []
+        for key, value in self._entries(*index, "the index block"):
+            handle, _ = self._handle(value, 0, index[0])
+            self._separators.append(key)
+            self._handles.append(handle)
+
+    def scan(self) -> Iterator[tuple[bytes, bytes]]:
+        """Yield every key and value, in ascending order of keys, one block in memory at a time."""
+        last: bytes | None = None
+        for number, handle in enumerate(self._handles):
+            entries = self._entries(*handle, f"data block {number}")
+            if entries and last is not None and entries[0][0] <= last:
+                raise DamagedError(
+                    self._file.path, f"data block {number} is out of order", offset=handle[0]
+                )
+            yield from entries
+            last = entries[-1][0] if entries else last
+
+    def first(self) -> tuple[bytes, bytes] | None:
+        """Return the first key and value, or None where the table is empty."""
+        return next(self.scan(), None)
+
+    def find(self, keys: Iterable[bytes]) -> Iterator[tuple[bytes, bytes]]:
+        """Yield those of the keys that are there with their values; each block is read once."""
+        wanted: dict[int, set[bytes]] = {}
+        for key in keys:
+            block = bisect_left(self._separators, key)
+            if block < len(self._handles):
+                wanted.setdefault(block, set()).add(key)
+        for block in sorted(wanted):
+            for key, value in self._entries(*self._handles[block], f"data block {block}"):
+                if key in wanted[block]:
+                    yield key, value
+
+    def _handle(self, data: bytes, position: int, offset: int) -> tuple[tuple[int, int], int]:
+        """Decode a block handle: varint64 offset, varint64 size (without the trailer)."""
+        try:
+            start, position = read_varint(data, position, len(data))
+            size, position = read_varint(data, position, len(data))
+        except ValueError as error:
+            raise DamagedError(
+                self._file.path, f"a block handle is wrong: {error}", offset=offset
+            ) from None
+        return (start, size), position
+
+    def _entries(self, offset: int, size: int, what: str) -> list[tuple[bytes, bytes]]:
+        block = self._file.read(offset, size + _TRAILER_SIZE, what)
+        contents, kind = block[:size], block[size]
+        (stored,) = struct.unpack("<I", block[size + 1 :])
+        if masked_crc32c(block[: size + 1]) != stored:
+            raise DamagedError(
+                self._file.path, f"{what} fails its checksum", offset=offset, remedy=_COPY_AGAIN
+            )
+        if kind == _SNAPPY:
+            contents = self._uncompress(contents, offset, what)
+        elif kind != _NO_COMPRESSION:
+            raise DamagedError(
+                self._file.path, f"{what} has the unknown compression {kind}", offset=offset
+            )
+        try:
+            return _decode_block(contents)
+        except (ValueError, IndexError) as error:
+            raise DamagedError(
+                self._file.path, f"{what} is malformed: {error}", offset=offset
+            ) from None
+
+    def _uncompress(self, contents: bytes, offset: int, what: str) -> bytes:
+        import cramjam  # Only old or foreign writers compress the index.
+
+        try:
+            length, _ = read_varint(contents, 0, len(contents))
+            if length > _SNAPPY_LARGEST_RATIO * len(contents):
+                raise ValueError(f"{len(contents)} bytes cannot hold {length}")
+            return bytes(cramjam.snappy.decompress_raw(contents))
+        except (ValueError, cramjam.DecompressionError) as error:
+            raise DamagedError(
+                self._file.path, f"{what} is no valid Snappy data: {error}", offset=offset
+            ) from None
+
+
+def _decode_block(contents: bytes) -> list[tuple[bytes, bytes]]:
+    """Decode a block's prefix-compressed entries: shared, non_shared, value_length, key delta, value.
+
+    Keys must ascend strictly, in unsigned byte order. Raises ValueError where the block breaks its format.
+    """
+    if len(contents) < 4:
+        raise ValueError("no restart array")
+    (restarts,) = struct.unpack("<I", contents[-4:])
+    if restarts > (len(contents) - 4) // 4:
+        raise ValueError("restart array longer than the block")
+    end = len(contents) - 4 * (restarts + 1)
+    entries: list[tuple[bytes, bytes]] = []
+    key = b""
+    position = 0
+    while position < end:
+        shared, non_shared, length = contents[position : position + 3]
+        if (shared | non_shared | length) < 0x80 and position + 3 <= end:
+            position += 3  # all three varints are of one byte, as nearly always
+        else:
+            shared, position = read_varint(contents, position, end)
+            non_shared, position = read_varint(contents, position, end)
+            length, position = read_varint(contents, position, end)
+        value_at = position + non_shared
+        if shared > len(key) or value_at + length > end:
+            raise ValueError(f"bad entry at byte {position} of the block")
+        next_key = key[:shared] + contents[position:value_at]
+        if next_key <= key and entries:
+            raise ValueError(f"keys are out of order at byte {position} of the block")
+        key = next_key
+        position = value_at + length
+        entries.append((key, contents[value_at:position]))
+    return entries

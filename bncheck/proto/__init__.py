@@ -1,0 +1,1 @@
+"""The few TensorFlow messages that bncheck reads, under its own package name."""
