@@ -1,3 +1,47 @@
-"""Inspect and audit batch normalization in TensorFlow checkpoints."""
+"""Inspect and audit batch normalization in TensorFlow checkpoints.
+
+The public API: `inspect` audits the checkpoint at a path and returns a Report; `open_checkpoint` and `load_graph` read;
+`assignment_map` matches a graph's variables to a checkpoint's. Nothing here imports TensorFlow.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from bncheck.assignment import AssignmentMap, assignment_map
+    from bncheck.audit import Options, inspect
+    from bncheck.checkpoint import open_checkpoint
+    from bncheck.errors import BncheckError
+    from bncheck.graph import load_graph
+
+__all__ = [
+    "AssignmentMap",
+    "BncheckError",
+    "Options",
+    "assignment_map",
+    "inspect",
+    "load_graph",
+    "open_checkpoint",
+]
+
+_HOMES = {
+    "AssignmentMap": "bncheck.assignment",
+    "BncheckError": "bncheck.errors",
+    "Options": "bncheck.audit",
+    "assignment_map": "bncheck.assignment",
+    "inspect": "bncheck.audit",
+    "load_graph": "bncheck.graph",
+    "open_checkpoint": "bncheck.checkpoint",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used: `bncheck --help` must not wait for NumPy."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_HOMES[name]), name)

@@ -1,0 +1,27 @@
+"""Programs to Graph: what a program expects of a checkpoint."""
+
+from __future__ import annotations
+
+import os
+
+from bncheck.errors import NotFoundError
+from bncheck.graph.meta_graph import read_meta_graph
+from bncheck.graph.model import Graph
+
+
+def load_graph(path: str) -> Graph:
+    """Load the graph at a path: a `.meta` file, or the prefix of one.
+
+    Raises BncheckError where there is none, or it is damaged.
+    """
+    if not os.path.isfile(path) and os.path.isfile(path + ".meta"):
+        path += ".meta"
+    if not os.path.exists(path):
+        raise NotFoundError(path, "no such graph")
+    return read_meta_graph(path)
+
+
+def graph_beside(prefix: str) -> Graph | None:
+    """Load the graph that a Saver left beside a checkpoint, None where there is none."""
+    path = prefix + ".meta"
+    return read_meta_graph(path) if os.path.isfile(path) else None

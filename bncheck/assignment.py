@@ -1,0 +1,138 @@
+"""The assignment map: which checkpoint variable goes into which graph variable, by name.
+
+The logic is the widespread get_assignment_map_from_checkpoint: graph names without their output number,
+intersected with the checkpoint's names, in the checkpoint's order. Fed with the trainable variables alone, as it often
+is, it drops every moving_mean and moving_variance without a word.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+from bncheck.checkpoint import open_checkpoint
+from bncheck.checkpoint.model import Checkpoint
+from bncheck.graph.model import Graph, strip_output
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from typing import Any
+
+
+class AssignmentMap(NamedTuple):
+    """What `tf.compat.v1.train.init_from_checkpoint` takes, and the names that it will initialize."""
+
+    assignment_map: dict[str, Any]
+    initialized_variable_names: set[str]
+
+
+def assignment_map(
+    variables: Graph | Iterable[Any], checkpoint: Checkpoint | str, *, collection: str = "global"
+) -> AssignmentMap:
+    """Match variables to a checkpoint's by name, and return the map that init_from_checkpoint takes as it is.
+
+    `variables` is a Graph (of which `collection` is taken: "global", "trainable" or "model"), or an iterable of
+    names ("x" or "x:0") or of TensorFlow variables; `checkpoint` an open checkpoint or the path of one. Names
+    map to names, and TensorFlow variables to themselves, since init_from_checkpoint finds only what tf.get_variable
+    made by its name; the parts of a partitioned variable become a list under their full name.
+    The second value holds `x` and `x:0` of every variable matched. Raises BncheckError where there is no
+    checkpoint at the path.
+    """
+    if isinstance(checkpoint, str):
+        checkpoint = open_checkpoint(checkpoint)
+    targets: dict[str, Any] = {}
+    if isinstance(variables, Graph):
+        targets = {name: name for name in variables.collection(collection)}
+    else:
+        for variable in variables:
+            _add_target(targets, variable)
+    matched = {name: targets[name] for name in checkpoint.variables if name in targets}
+    return AssignmentMap(matched, {form for name in matched for form in (name, f"{name}:0")})
+
+
+def _add_target(targets: dict[str, Any], variable: Any) -> None: 
+    if isinstance(variable, str):
+        name = strip_output(variable)
+        targets[name] = name
+        return
+    name = strip_output(variable.name)
+    slice_info = getattr(variable, "_save_slice_info", None)
+    if slice_info is None:
+        targets[name] = variable
+    else:
+        targets.setdefault(slice_info.full_name, []).append(variable)
+
+
+@dataclass(frozen=True, slots=True)
+class Rename:
+    """A prefix that would turn misses into matches: checkpoint names start with one, graph names with the other."""
+
+    from_prefix: str
+    to_prefix: str
+    matches: int
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """The map's three sets, each in the order of its source, and what could mend the misses."""
+
+    matched: tuple[str, ...]
+    graph_only: tuple[str, ...]
+    checkpoint_only: tuple[str, ...]
+    renames: tuple[Rename, ...]
+
+
+def assign(graph: Graph, checkpoint: Checkpoint, collection: str) -> Assignment:
+    """Lay the collection's variables beside the checkpoint's.
+
+    Renames are looked for in all of the graph's variables: what the collection leaves out is not misnamed.
+    """
+    mapped = assignment_map(graph, checkpoint, collection=collection).assignment_map
+    targets = graph.collection(collection)
+    graph_only = {name: v.shape for name, v in targets.items() if name not in checkpoint.variables}
+    checkpoint_only = {
+        name: v.shape for name, v in checkpoint.variables.items() if name not in targets
+    }
+    strangers = {n: s for n, s in checkpoint_only.items() if n not in graph.variables}
+    return Assignment(
+        matched=tuple(mapped),
+        graph_only=tuple(graph_only),
+        checkpoint_only=tuple(checkpoint_only),
+        renames=tuple(suggest_renames(strangers, graph_only)),
+    )
+
+
+def suggest_renames(
+    checkpoint_only: Mapping[str, tuple[int, ...]],
+    graph_only: Mapping[str, tuple[int, ...] | None],
+) -> list[Rename]:
+    """Return the prefix changes that match variables of equal shape, those that gain most first.
+
+    Two names count as the same variable when their last two components and their shapes are equal and no other pair
+    has both; a change must gain two variables or more to be told from chance.
+    """
+    by_tail: dict[tuple[str, tuple[int, ...]], list[str]] = {}
+    for name, shape in checkpoint_only.items():
+        by_tail.setdefault((_tail(name), shape), []).append(name)
+    counts: Counter[tuple[str, str]] = Counter()
+    for target, shape in graph_only.items():
+        if shape is None:
+            continue
+        sources = by_tail.get((_tail(target), shape), [])
+        if len(sources) == 1:
+            counts[_prefixes(sources[0], target)] += 1
+    return [Rename(*pair, count) for pair, count in counts.most_common(5) if count > 1]
+
+
+def _tail(name: str) -> str:
+    return "/".join(name.split("/")[-2:])
+
+
+def _prefixes(source: str, target: str) -> tuple[str, str]:
+    """Return what is left of two names without the components that both end in."""
+    left, right = source.split("/"), target.split("/")
+    while left and right and left[-1] == right[-1]:
+        left.pop()
+        right.pop()
+    return "".join(f"{part}/" for part in left), "".join(f"{part}/" for part in right)

@@ -1,0 +1,185 @@
+"""Names to layers: which variables are the roles of one batch normalization, and which only look so.
+
+A name alone claims a role; the claim holds only if the rest of the group agrees. This room sees names and shapes, never
+values.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from bncheck.batchnorm.names import (
+    AFFINE,
+    STATISTICS,
+    Family,
+    Reading,
+    Role,
+    debiased_scope,
+    normalization_of,
+    read_name,
+)
+from bncheck.checkpoint.dtypes import is_floating
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One variable as the grouping sees it.
+
+    `name` is what roles are read from, `key` what the caller knows the variable by: they differ where a Saver
+    saved a variable under another name.
+    """
+
+    key: str
+    name: str
+    shape: tuple[int, ...] | None
+    dtype: str
+    in_checkpoint: bool = True
+
+
+@dataclass(slots=True)
+class Group:
+    """One layer: its name, and the candidate of each role that it has."""
+
+    name: str
+    family: Family = Family.STANDARD
+    roles: dict[Role, Candidate] = field(default_factory=dict)
+    zero_debiased: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Grouping:
+    """All layers in order of their names, and the scopes of gamma and beta that are of an unknown normalization."""
+
+    layers: list[Group]
+    unknown: list[Group]
+
+
+def group(candidates: Iterable[Candidate]) -> Grouping:
+    """Group variables into batch-norm layers.
+
+    Scalars never are a role but for batch renorm's weights: a batch norm has a channel axis.
+    """
+    read: dict[tuple[str, str], dict[Role, tuple[Reading, Candidate]]] = {}
+    debiased: set[str] = set()
+    counted: set[str] = set()
+    for candidate in candidates:
+        scope, _, leaf = candidate.name.rpartition("/")
+        if leaf == "count":
+            counted.add(scope)  # keras.layers.Normalization and running moments of observations
+        helper = debiased_scope(candidate.name)
+        if helper is not None:
+            debiased.add(helper)
+        reading = read_name(candidate.name)
+        if reading is None or not _can_be(reading.role, candidate):
+            continue
+        roles = read.setdefault((reading.scope, reading.number), {})
+        known = roles.get(reading.role)
+        # A layer may be saved both ways (moving_mean beside mean): the surer name wins.
+        if known is None or (known[0].family is Family.WEAK and reading.family is not Family.WEAK):
+            roles[reading.role] = (reading, candidate)
+    _join_moments(read)
+    return _weigh(read, debiased, counted)
+
+
+def _can_be(role: Role, candidate: Candidate) -> bool:
+    if candidate.dtype and not is_floating(candidate.dtype):
+        return False
+    return candidate.shape != () or role in (Role.RENORM_MEAN_WEIGHT, Role.RENORM_STDDEV_WEIGHT)
+
+
+def _join_moments(read: dict[tuple[str, str], dict[Role, tuple[Reading, Candidate]]]) -> None:
+    """Bring hand-made averages of moments to the gamma and beta of the scope around them."""
+    for scope, number in list(read):
+        roles = read[scope, number]
+        if not any(reading.family is Family.MOMENTS for reading, _ in roles.values()):
+            continue
+        outer = scope
+        while outer and not any(role in read.get((outer, ""), {}) for role in AFFINE):
+            outer = outer.rpartition("/")[0]
+        target = read.get((outer, ""))
+        if outer and target is not None and target is not roles:
+            for role, claim in roles.items():
+                target.setdefault(role, claim)
+            del read[scope, number]
+
+
+def _weigh(
+    read: Mapping[tuple[str, str], dict[Role, tuple[Reading, Candidate]]],
+    debiased: set[str],
+    counted: set[str],
+) -> Grouping:
+    layers: list[Group] = []
+    unknown: list[Group] = []
+    for (scope, number), claims in read.items():
+        group_ = _accept(scope, number, claims, counted)
+        statistics = any(role in group_.roles for role in STATISTICS)
+        if statistics:
+            if not _is_batch_norm_with_statistics(scope, group_):
+                continue
+            group_.zero_debiased = any(
+                helper == scope or helper.endswith("/" + scope) for helper in debiased
+            )
+            layers.append(group_)
+        elif _is_affine_of_batch_norm(scope, group_):
+            layers.append(group_)
+        elif all(role in group_.roles for role in AFFINE) and normalization_of(scope) != "other":
+            unknown.append(group_)
+    layers.sort(key=lambda each: each.name)
+    unknown.sort(key=lambda each: each.name)
+    return Grouping(layers, unknown)
+
+
+def _accept(
+    scope: str,
+    number: str,
+    claims: Mapping[Role, tuple[Reading, Candidate]],
+    counted: set[str],
+) -> Group:
+    """Take over the claims that the rest of the group bears out."""
+    name = scope or "(top level)"
+    accepted = Group(f"{name} #{number}" if number else name)
+    sure = {role for role, (reading, _) in claims.items() if reading.family is not Family.WEAK}
+    has_statistics = any(role in sure for role in STATISTICS)
+    has_affine = any(role in claims for role in AFFINE)
+    # mean and variance alone are anything's; beside a scale or an offset of theirs they are batch norm's.
+    weak_statistics = has_affine and scope not in counted and all(role in claims for role in STATISTICS)
+    for role, (reading, candidate) in claims.items():
+        weak = reading.family is Family.WEAK
+        if weak and role in STATISTICS and not weak_statistics:
+            continue
+        if weak and role in AFFINE and not (has_statistics or weak_statistics):
+            continue
+        accepted.roles[role] = candidate
+        if reading.family not in (Family.WEAK, Family.STANDARD):
+            accepted.family = reading.family
+    if number and any(role in accepted.roles for role in STATISTICS):
+        _drop_misnumbered(accepted)
+    return accepted
+
+
+def _drop_misnumbered(group_: Group) -> None:
+    """Drop a gamma or beta whose shape shows that its number counts another layer's variables.
+
+    tf.Variable makes names unique one by one, so `gamma_1` and `moving_mean_1` belong together only as long as every
+    layer of the scope has both.
+    """
+    statistics = [group_.roles[role].shape for role in STATISTICS if role in group_.roles]
+    for role in AFFINE:
+        if role in group_.roles and group_.roles[role].shape not in statistics:
+            del group_.roles[role]
+
+
+def _is_batch_norm_with_statistics(scope: str, group_: Group) -> bool:
+    """Whether statistics are a batch norm's: both of them, or one beside an affine or in a telling scope."""
+    if len([role for role in (*STATISTICS, *AFFINE) if role in group_.roles]) > 1:
+        return True
+    return normalization_of(scope) == "batch"
+
+
+def _is_affine_of_batch_norm(scope: str, group_: Group) -> bool:
+    """Whether gamma or beta without statistics are a batch norm's, whose statistics are then missing."""
+    return any(role in group_.roles for role in AFFINE) and normalization_of(scope) == "batch"

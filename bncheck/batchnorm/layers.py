@@ -1,0 +1,239 @@
+"""Layers: the roles of one batch normalization with their values, and what state they are in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TYPE_CHECKING, Final
+
+from bncheck.batchnorm.names import AFFINE, STATISTICS, Family, Role
+from bncheck.batchnorm.statistics import Summary, summarise
+from bncheck.checkpoint.dtypes import is_floating
+from bncheck.checkpoint.model import element_count
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from numpy.typing import NDArray
+
+    from bncheck.batchnorm.grouping import Group
+    from bncheck.checkpoint.model import Values, Variable
+    from bncheck.graph.model import Graph, GraphVariable
+
+# What the statistics, gamma and beta start from where no graph says otherwise. Sonnet 2 and averages of moments
+# start the variance at 0 as well.
+_DEFAULT_INITIAL: Final = {
+    Role.GAMMA: 1.0,
+    Role.BETA: 0.0,
+    Role.MOVING_MEAN: 0.0,
+    Role.MOVING_VARIANCE: 1.0,
+    Role.MOVING_STDDEV: 1.0,
+}
+_EXACT_TYPES: Final = frozenset(("float32", "float64"))
+
+# A mean this near to 0 beside a variance of exactly 1 is that of standardised inputs: in float32, an average that
+# starts at 1 cannot leave it while the batch's variance is within 3e-6 of 1.
+_STANDARDISED_MEAN: Final = 1e-5
+
+
+class Status(str, Enum):
+    """The state of a layer's statistics."""
+
+    TRAINED = "trained"
+    UNTRAINED = "untrained"
+    HALF_TRAINED = "half-trained"
+    MISSING = "missing"
+    DAMAGED = "damaged"
+    UNREADABLE = "unreadable"
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One role's variable: `variable` as the checkpoint has it, `graph_variable` as the graph does.
+
+    `initial` is whether all its elements are bit-exactly what the initializer writes, `moved` whether training
+    has changed it: None where that cannot be told, because the initializer is random or the values were not read.
+    """
+
+    name: str
+    variable: Variable | None
+    graph_variable: GraphVariable | None = None
+    values: NDArray[Any] | None = None
+    summary: Summary | None = None
+    initial: bool | None = None
+    moved: bool | None = None
+    expected: float | None = None
+    unread: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One batch normalization; `members` holds the roles that the checkpoint or the graph has."""
+
+    name: str
+    members: Mapping[Role, Member]
+    momentum: float | None = None
+    epsilon: float | None = None
+    zero_debiased: bool = False
+    status: Status = field(default=Status.TRAINED)
+
+    def saved(self, role: Role) -> Member | None:
+        """Return the role's variable if the checkpoint has it."""
+        member = self.members.get(role)
+        return member if member is not None and member.variable is not None else None
+
+    def summary(self, role: Role) -> Summary | None:
+        """Return the numbers of a role whose values were read, None of any other."""
+        member = self.members.get(role)
+        return None if member is None else member.summary
+
+    def names(self, *roles: Role) -> tuple[str, ...]:
+        """Return the names of those of the roles that the layer has, in the roles' order."""
+        return tuple(self.members[role].name for role in roles if role in self.members)
+
+    @property
+    def channels(self) -> int | None:
+        """The number of channels: the statistics' elements, else the affine's last axis."""
+        for role in (*STATISTICS, *AFFINE):
+            member = self.members.get(role)
+            if member is None:
+                continue
+            holder = member.variable or member.graph_variable
+            if holder is not None and holder.shape:
+                return element_count(holder.shape) if role in STATISTICS else holder.shape[-1]
+        return None
+
+    @property
+    def affine_moved(self) -> bool | None:
+        """Whether training changed gamma or beta; None where there is no affine to tell by."""
+        told = [
+            member.moved
+            for role in AFFINE
+            if (member := self.saved(role)) is not None and member.moved is not None
+        ]
+        return any(told) if told else None
+
+
+def build_layers(
+    groups: list[Group], variables: Mapping[str, Variable], values: Values, graph: Graph | None
+) -> list[Layer]:
+    """Build the layers of the groups; `values` are those of the groups' variables that were read."""
+    readable = {
+        candidate.key: values.arrays[candidate.key]
+        for group in groups
+        for candidate in group.roles.values()
+        if candidate.key in values.arrays and is_floating(variables[candidate.key].dtype)
+    }
+    summaries = dict(zip(readable, summarise(list(readable.values())), strict=True))
+    layers = []
+    for group in groups:
+        members = {}
+        for role, candidate in group.roles.items():
+            graph_variable = graph.variables.get(candidate.name) if graph else None
+            summary = summaries.get(candidate.key)
+            expected = _expected(role, group.family, graph_variable)
+            members[role] = Member(
+                name=candidate.key,
+                variable=variables.get(candidate.key) if candidate.in_checkpoint else None,
+                graph_variable=graph_variable,
+                values=readable.get(candidate.key),
+                summary=summary,
+                initial=summary.is_all(expected) if summary and expected is not None else None,
+                moved=_moved(role, summary, expected, graph_variable),
+                expected=expected,
+                unread=values.unread.get(candidate.key, ""),
+            )
+        layers.append(_layer(group, members, graph))
+    return layers
+
+
+def _layer(group: Group, members: dict[Role, Member], graph: Graph | None) -> Layer:
+    names = [candidate.name for candidate in group.roles.values()]
+    momenta = [graph.momentum[name] for name in names if name in graph.momentum] if graph else []
+    epsilons = [graph.epsilon[name] for name in names if name in graph.epsilon] if graph else []
+    ordered = {role: members[role] for role in Role if role in members}
+    return Layer(
+        name=group.name,
+        members=ordered,
+        momentum=momenta[0] if momenta else None,
+        epsilon=epsilons[0] if epsilons else None,
+        zero_debiased=group.zero_debiased or group.family is Family.MOMENTS,
+        status=_status(ordered),
+    )
+
+
+def _expected(role: Role, family: Family, graph_variable: GraphVariable | None) -> float | None:
+    """Return the number that the initializer writes, None where it is not one number.
+
+    A graph whose initializer of a statistic is no constant does not excuse exact zeros and ones: they are the default's.
+    """
+    if graph_variable is not None and graph_variable.initial is not None:
+        return graph_variable.initial
+    if graph_variable is not None and graph_variable.initial_known and role in AFFINE:
+        return None
+    if role is Role.MOVING_VARIANCE and family in (Family.AVERAGE, Family.MOMENTS):
+        return 0.0
+    return _DEFAULT_INITIAL.get(role, 0.0)
+
+
+def _moved(
+    role: Role,
+    summary: Summary | None,
+    expected: float | None,
+    graph_variable: GraphVariable | None,
+) -> bool | None:
+    """Tell whether training changed a variable.
+
+    Without a graph, a gamma or beta that is the same number in every channel was not: gradients differ between channels,
+    while initializers (gamma 0 at the end of a residual block) and weight decay alone do not.
+    """
+    if summary is None or not summary.size:
+        return None
+    if expected is not None and summary.is_all(expected):
+        return False
+    if role not in AFFINE:
+        return True
+    if graph_variable is not None and graph_variable.initial_known:
+        return None if expected is None else True
+    return not (summary.is_uniform or summary.is_all(0.0))
+
+
+def _status(members: Mapping[Role, Member]) -> Status:
+    statistics = [members.get(role) for role in STATISTICS]
+    if any(member is None or member.variable is None for member in statistics):
+        return Status.MISSING
+    mean, variance = (member for member in statistics if member is not None)
+    if mean.summary is None or variance.summary is None:
+        return Status.UNREADABLE
+    if mean.summary.nonfinite or variance.summary.nonfinite or variance.summary.minimum < 0:
+        return Status.DAMAGED
+    if mean.initial and variance.initial:
+        return Status.UNTRAINED
+    if mean.initial and not _is_dead(variance.summary, variance.expected):
+        return Status.HALF_TRAINED
+    if variance.initial and not _is_standardised(mean.summary):
+        return Status.HALF_TRAINED
+    return Status.TRAINED
+
+
+def _is_dead(variance: Summary, initial: float | None) -> bool:
+    """Whether a variance is that of a layer whose input never was anything but 0: decayed alike in every channel.
+
+    Its mean then is exactly 0, too, and that is right.
+    """
+    decayed = initial is not None and 0 <= variance.maximum < initial
+    return decayed and (variance.is_uniform or variance.maximum < 1e-6)
+
+
+def _is_standardised(mean: Summary) -> bool:
+    return max(abs(mean.minimum), abs(mean.maximum)) <= _STANDARDISED_MEAN
+
+
+def is_exact(member: Member) -> bool:
+    """Whether the type is precise enough for an average to leave its initial value at the first update.
+
+    In half precision a step from 1 towards a batch's variance can round to nothing, so that a variance stays at
+    exactly 1 although its updates ran.
+    """
+    return member.variable is not None and member.variable.dtype in _EXACT_TYPES

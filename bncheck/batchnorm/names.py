@@ -1,0 +1,204 @@
+"""What a variable's name says: a role in a batch-norm layer, an optimizer's slot, a shadow, a counter.
+
+The conventions are those of tf.layers, tf.contrib.layers and slim, Keras 1 and 2, Sonnet 1 and 2, tensorpack,
+caffe-tensorflow, and of batch normalization written by hand. Only the last components decide: a scope is often called
+something without "bn" or "norm" in it.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final
+
+
+class Role(str, Enum):
+    """What a variable is to its layer; the first four are every layer's, the others batch renorm's."""
+
+    GAMMA = "gamma"
+    BETA = "beta"
+    MOVING_MEAN = "moving_mean"
+    MOVING_VARIANCE = "moving_variance"
+    MOVING_STDDEV = "moving_stddev"
+    RENORM_MEAN = "renorm_mean"
+    RENORM_STDDEV = "renorm_stddev"
+    RENORM_MEAN_WEIGHT = "renorm_mean_weight"
+    RENORM_STDDEV_WEIGHT = "renorm_stddev_weight"
+
+
+AFFINE: Final = (Role.GAMMA, Role.BETA)
+STATISTICS: Final = (Role.MOVING_MEAN, Role.MOVING_VARIANCE)
+RENORM: Final = tuple(Role)[4:]
+
+
+class Family(Enum):
+    """How sure a name is, and what the statistics start from."""
+
+    STANDARD = "moving_mean and its like"
+    AVERAGE = "Sonnet 2: moving_mean/average"  # both statistics start at 0
+    MOMENTS = "an ExponentialMovingAverage of tf.nn.moments' outputs"  # both start at 0
+    WEAK = "mean, variance, scale, offset: batch norm only if all the rest agrees"
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """One name, read: the layer's scope, the number that TensorFlow or a person added, the role."""
+
+    scope: str
+    number: str
+    role: Role
+    family: Family
+
+
+_STANDARD: Final = {role.value: role for role in Role} | {
+    "moving_var": Role.MOVING_VARIANCE,
+    "running_mean": Role.MOVING_MEAN,
+    "running_var": Role.MOVING_VARIANCE,
+    "running_variance": Role.MOVING_VARIANCE,
+    "running_std": Role.MOVING_VARIANCE,  # Keras 1 calls it so, and keeps a variance in it
+    "pop_mean": Role.MOVING_MEAN,
+    "pop_var": Role.MOVING_VARIANCE,
+    "pop_variance": Role.MOVING_VARIANCE,
+    "population_mean": Role.MOVING_MEAN,
+    "population_var": Role.MOVING_VARIANCE,
+    "population_variance": Role.MOVING_VARIANCE,
+}
+_WEAK: Final = {
+    "scale": Role.GAMMA,
+    "offset": Role.BETA,
+    "mean": Role.MOVING_MEAN,
+    "variance": Role.MOVING_VARIANCE,
+    "var": Role.MOVING_VARIANCE,
+}
+_MOMENTS: Final = {
+    "mean": Role.MOVING_MEAN,
+    "variance": Role.MOVING_VARIANCE,
+    "Squeeze": Role.MOVING_MEAN,
+    "Squeeze_1": Role.MOVING_VARIANCE,
+}
+
+
+def _alternatives(names: dict[str, Role]) -> str:
+    return "|".join(sorted(names, key=len, reverse=True))
+
+
+# A leaf, perhaps behind a prefix as in Keras 1 ("bn_1_running_mean"), perhaps made unique ("moving_mean_1").
+_LEAF: Final = re.compile(
+    rf"(?s)(?:(?P<prefix>.+?)_)??(?P<role>{_alternatives(_STANDARD | _WEAK)})(?:_(?P<number>\d+))?"
+)
+_MOMENTS_SCOPE: Final = re.compile(r"moments(_\d+)?")
+_CONTROL_SCOPE: Final = re.compile(r"(cond|while)(_\d+)?")
+
+_SHADOW_LEAVES: Final = frozenset(
+    ("ExponentialMovingAverage", "EMA", "biased", "local_step", "hidden", "_hidden", "avg")
+)
+_SLOT: Final = re.compile(
+    r"(?i)(.*(adam|momentum|rmsprop|adagrad|adadelta|ftrl|nadam|adamax|lars|lamb|sgd|optimizer).*)"
+)
+_KERAS_SLOTS: Final = frozenset(("m", "v", "vhat", "rms", "momentum", "accumulator"))
+_COUNTERS: Final = re.compile(
+    r"global_step|beta[12]_power(_\d+)?|beta_[12](_\d+)?|decay(_\d+)?|learning_rate(_\d+)?"
+    r"|iter(ations)?(_\d+)?|count|counter"
+)
+
+_OTHER_NORMALIZATION: Final = re.compile(
+    r"(?i)layer_?norm|instance_?norm|inst_?norm|group_?norm|virtual_batch|weight_?norm|pixel_?norm"
+    r"|spectral_?norm|rms_?norm|ada_?in|ada_?norm|(^|_)(ln|gn|vbn)(_?\d+)*($|_)"
+)
+_BATCH_NORMALIZATION: Final = re.compile(r"(?i)batch_?norm|(^|[^a-z])bn([^a-z]|$)")
+
+
+def read_name(name: str) -> Reading | None:
+    """Return what role a name claims to have, None where it claims none.
+
+    The claim still has to be weighed against the rest of the layer: see `bncheck.batchnorm.layers`.
+    """
+    scope, _, leaf = name.rpartition("/")
+    if leaf == "ExponentialMovingAverage":
+        return _read_moments(scope)
+    if leaf == "average":
+        return _read_parent(scope, "moving_mean", "moving_variance", Family.AVERAGE)
+    if leaf == "EMA":
+        return _read_parent(scope, "mean", "variance", Family.STANDARD)
+    match = _LEAF.fullmatch(leaf)
+    if match is None:
+        return None
+    prefix, leaf_role, number = match["prefix"], match["role"], match["number"] or ""
+    if prefix:
+        scope = f"{scope}/{prefix}" if scope else prefix
+    if leaf_role in _WEAK:
+        return Reading(scope, number, _WEAK[leaf_role], Family.WEAK)
+    return Reading(scope, number, _STANDARD[leaf_role], Family.STANDARD)
+
+
+def _read_parent(scope: str, mean: str, variance: str, family: Family) -> Reading | None:
+    """Read names whose role stands one level up, as in `bn/mean/EMA`."""
+    scope, _, parent = scope.rpartition("/")
+    roles = {mean: Role.MOVING_MEAN, variance: Role.MOVING_VARIANCE}
+    return Reading(scope, "", roles[parent], family) if parent in roles else None
+
+
+def _read_moments(op: str) -> Reading | None:
+    """Read the shadow of a tf.nn.moments output: `<scope>/moments/Squeeze` averages the batch's mean.
+
+    ExponentialMovingAverage.apply puts the op's whole name below the scope that it is called in, so the scope often
+    stands twice; `tf.cond` adds one of its own.
+    """
+    parts = op.split("/")
+    at = next((i for i, part in enumerate(parts) if _MOMENTS_SCOPE.fullmatch(part)), None)
+    if at is None or parts[-1] not in _MOMENTS:
+        return None
+    scope = [part for part in parts[:at] if not _CONTROL_SCOPE.fullmatch(part)]
+    half = len(scope) // 2
+    if half and scope[:half] == scope[half:]:
+        scope = scope[:half]
+    return Reading("/".join(scope), "", _MOMENTS[parts[-1]], Family.MOMENTS)
+
+
+def debiased_scope(name: str) -> str | None:
+    """Return the scope that a zero-debiased average's helper variable stands in, None for other names.
+
+    assign_moving_average(zero_debias=True) adds `<statistic>/biased` and `<statistic>/local_step`, below the scope that it
+    is called in: `bn/bn/moving_mean/biased`.
+    """
+    parts = name.split("/")
+    if len(parts) < 3 or parts[-1] not in ("biased", "local_step"):
+        return None
+    return "/".join(parts[:-2]) if _STANDARD.get(parts[-2]) in STATISTICS else None
+
+
+class Kind(Enum):
+    """What a variable outside of batch normalization is, as far as its name tells."""
+
+    WEIGHT = "weight"
+    SLOT = "optimizer slot"
+    SHADOW = "moving average"
+    COUNTER = "counter"
+
+
+def kind_of(name: str) -> Kind:
+    """Return what kind of variable a name outside of any layer stands for."""
+    leaf = name.rpartition("/")[2]
+    if leaf in _SHADOW_LEAVES:
+        return Kind.SHADOW
+    if _COUNTERS.fullmatch(leaf):
+        return Kind.COUNTER
+    # tf.keras' optimizers: training/Adam/conv/kernel/m
+    keras = leaf in _KERAS_SLOTS and any(map(is_slot_leaf, name.split("/")[:-1]))
+    return Kind.SLOT if keras or ("/" in name and is_slot_leaf(leaf)) else Kind.WEIGHT
+
+
+def is_slot_leaf(leaf: str) -> bool:
+    """Whether the last part of a name is an optimizer's: `Adam_1`, `Momentum`, or a name given to one."""
+    return leaf not in _SHADOW_LEAVES and _SLOT.fullmatch(leaf) is not None
+
+
+def normalization_of(scope: str) -> str | None:
+    """Return "batch" or "other" by the innermost part of a scope that names a normalization."""
+    for part in reversed(scope.split("/")):
+        if _OTHER_NORMALIZATION.search(part):
+            return "other"
+        if _BATCH_NORMALIZATION.search(part):
+            return "batch"
+    return None

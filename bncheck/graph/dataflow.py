@@ -1,0 +1,145 @@
+"""What reaches what in a GraphDef: the variables and the constants behind a tensor."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from bncheck.checkpoint.dtypes import dtype_name, is_floating, numpy_dtype
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from bncheck.proto.graphs_pb2 import GraphDef, NodeDef
+    from bncheck.proto.tensors_pb2 import TensorProto
+
+VARIABLE_OPS: Final = frozenset(("Variable", "VariableV2", "VarHandleOp"))
+SAVE_OPS: Final = frozenset(("SaveV2", "SaveSlices", "Save"))
+
+# Ops whose output is their first input's value, possibly moved, cast or of another shape.
+_PASS_ON: Final = frozenset(
+    "Identity ReadVariableOp Switch RefSwitch Enter RefEnter Exit Cast Reshape Squeeze ExpandDims "
+    "StopGradient Snapshot".split()
+)
+_MERGE: Final = frozenset(("Merge", "RefMerge"))
+_FLOATS: Final = {"float32": "float_val", "float64": "double_val"}
+
+
+def node_name(tensor: str) -> str:
+    """Return the name of the node that an input refers to: `^a` and `a:1` both mean `a`."""
+    name = tensor[1:] if tensor.startswith("^") else tensor
+    head, colon, output = name.rpartition(":")
+    return head if colon and output.isdigit() else name
+
+
+class Dataflow:
+    """A GraphDef's nodes by name, to be walked against the arrows."""
+
+    def __init__(self, graph: GraphDef) -> None:
+        self.nodes: dict[str, NodeDef] = {node.name: node for node in graph.node}
+
+    def node(self, tensor: str) -> NodeDef | None:
+        """Return the node behind an input string, None where the graph lacks it."""
+        return self.nodes.get(node_name(tensor))
+
+    def passed_on(self, tensor: str) -> Iterator[NodeDef]:
+        """Yield the nodes whose value a tensor may be, the tensor's own node included.
+
+        The way goes back through ops that pass their input on unchanged in kind, and through both sides of a Merge.
+        """
+        pending = [tensor]
+        seen: set[str] = set()
+        while pending:
+            node = self.node(pending.pop())
+            if node is None or node.name in seen:
+                continue
+            seen.add(node.name)
+            yield node
+            if node.op in _PASS_ON:
+                pending += node.input[:1]
+            elif node.op in _MERGE:
+                pending += [name for name in node.input if not name.startswith("^")]
+
+    def variables_behind(self, tensor: str) -> set[str]:
+        """Return the names of the variable ops whose value a tensor may be."""
+        return {node.name for node in self.passed_on(tensor) if node.op in VARIABLE_OPS}
+
+    def constants_behind(self, tensor: str) -> set[float]:
+        """Return the uniform constants that a tensor may be; 1 - x counts, as momentum's complement.
+
+        A tensor that can also be something else than a constant gives what is constant of it.
+        """
+        values: set[float] = set()
+        for node in self.passed_on(tensor):
+            if node.op == "Const":
+                value = uniform_value(node.attr["value"].tensor)
+                values |= set() if value is None else {value}
+            elif node.op == "Sub" and len(node.input) >= 2:
+                left, right = (self._constants(name) for name in node.input[:2])
+                values |= {a - b for a in left for b in right}
+        return values
+
+    def _constants(self, tensor: str) -> set[float]:
+        """Return the constants behind a tensor without following another subtraction."""
+        values = (
+            uniform_value(node.attr["value"].tensor)
+            for node in self.passed_on(tensor)
+            if node.op == "Const"
+        )
+        return {value for value in values if value is not None}
+
+    def initial_value(self, tensor: str) -> float | None:
+        """Return the number that an initializer writes into every element, None where it is no such number."""
+        for node in self.passed_on(tensor):
+            if node.op == "Const":
+                return uniform_value(node.attr["value"].tensor)
+            if node.op == "Fill" and len(node.input) >= 2:
+                return self.initial_value(node.input[1])
+            if node.op in ("ZerosLike", "OnesLike"):
+                return 0.0 if node.op == "ZerosLike" else 1.0
+        return None
+
+    def ancestors(self, tensors: Iterable[str], stop_at: frozenset[str]) -> Iterator[NodeDef]:
+        """Yield every node that the tensors need, over data and control edges.
+
+        Nodes whose op is in `stop_at` are yielded, and not walked past.
+        """
+        pending = list(tensors)
+        seen: set[str] = set()
+        while pending:
+            node = self.node(pending.pop())
+            if node is None or node.name in seen:
+                continue
+            seen.add(node.name)
+            yield node
+            if node.op not in stop_at:
+                pending += node.input
+
+
+def uniform_value(tensor: TensorProto) -> float | None:
+    """Return the one floating-point number that a constant holds everywhere, None where there is none.
+
+    A constant's values are either its raw bytes or a list that stands for its last number repeated
+    (tensorflow/core/framework/tensor.proto).
+    """
+    name = dtype_name(tensor.dtype)
+    if not is_floating(name):
+        return None
+    if tensor.tensor_content:
+        dtype = numpy_dtype(name)
+        if dtype is None or len(tensor.tensor_content) % dtype.itemsize:
+            return None
+        values = np.frombuffer(tensor.tensor_content, dtype).astype(np.float64)
+    elif name in _FLOATS:
+        values = np.array(getattr(tensor, _FLOATS[name]), np.float64)
+    else:  # half_val holds the bits of float16 and bfloat16
+        dtype = numpy_dtype(name)
+        bits = np.array(tensor.half_val, np.int64).astype(np.uint16)
+        if dtype is None or dtype.itemsize != 2:
+            return None
+        values = bits.view(dtype).astype(np.float64)
+    if not values.size:
+        # Zero everywhere is the one constant that some writers store without any value.
+        return 0.0 if all(size.size for size in tensor.tensor_shape.dim) else None
+    return float(values[0]) if bool((values == values[0]).all()) else None

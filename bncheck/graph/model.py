@@ -1,0 +1,69 @@
+"""What a program expects: its variables, what it does to them, and what its own Saver saves."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+COLLECTIONS = {
+    "global": "variables",
+    "trainable": "trainable_variables",
+    "model": "model_variables",
+}
+"""The --collection choices and the names of tf.GraphKeys' collections."""
+
+_OUTPUT = re.compile(r"(?s)^(.*):\d+$")
+
+
+def strip_output(name: str) -> str:
+    """Return a tensor's name without its output number: `net/bn/gamma:0` is `net/bn/gamma`."""
+    match = _OUTPUT.match(name)
+    return match[1] if match else name
+
+
+@dataclass(frozen=True, slots=True)
+class GraphVariable:
+    """One variable of a graph under the name that a Saver gives it; parts count as their full variable.
+
+    `shape` is None where the graph does not fix it. `initial` is the number that the graph's own initializer
+    writes into every element, and None where it writes anything else (random numbers, an array);
+    `initial_known` tells that from a graph that does not say.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...] | None
+    initial: float | None = None
+    initial_known: bool = False
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A program's variables and what can be read off its nodes.
+
+    `collections` maps the names of TensorFlow's collections to variable names. `saved_as` maps each variable that
+    the graph's own Saver saves to its name in the checkpoint; None where the graph has no Saver.
+    `momentum` and `epsilon` are by variable name, where an update op or a batch-norm op has them as constants.
+    """
+
+    source: str
+    kind: str
+    variables: Mapping[str, GraphVariable]
+    collections: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    saved_as: Mapping[str, str] | None = None
+    momentum: Mapping[str, float] = field(default_factory=dict)
+    epsilon: Mapping[str, float] = field(default_factory=dict)
+    update_ops: int = 0
+    role: str = "unknown"
+    tensorflow_version: str = ""
+
+    def collection(self, choice: str) -> dict[str, GraphVariable]:
+        """Return the variables of a --collection choice, in the collection's order."""
+        if choice == "global":
+            return dict(self.variables)
+        names = self.collections.get(COLLECTIONS[choice], ())
+        return {name: self.variables[name] for name in names if name in self.variables}

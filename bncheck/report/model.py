@@ -1,0 +1,109 @@
+"""The report: what was read, what was found, what could not be audited."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from bncheck.rules.rule import Level
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from bncheck.assignment import Assignment
+    from bncheck.batchnorm.layers import Layer
+    from bncheck.batchnorm.names import Kind
+    from bncheck.checkpoint.model import Variable
+    from bncheck.graph.model import Graph
+    from bncheck.rules.rule import Finding
+
+
+class Verdict(str, Enum):
+    """What the audit comes to."""
+
+    PASS = "pass"  # noqa: S105 - no password
+    FAIL = "fail"
+    NOT_AUDITED = "not-audited"
+
+
+class FailOn(Enum):
+    """From which level on a finding fails the audit."""
+
+    ERROR = Level.ERROR
+    WARNING = Level.WARNING
+    NOTE = Level.NOTE
+    NEVER = None
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """Something that could not be audited, and why."""
+
+    what: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The outcome of one audit.
+
+    `remarks` are what a person should know of how the checkpoint was found. `others` counts the variables outside of
+    the layers by kind. `graph_used` maps each variable of a layer to what the graph does with it.
+    """
+
+    path: str
+    format: str
+    shards: int
+    step: int | None
+    variables: Mapping[str, Variable]
+    layers: tuple[Layer, ...]
+    findings: tuple[Finding, ...]
+    remarks: tuple[str, ...] = ()
+    others: Mapping[Kind, int] = field(default_factory=dict)
+    graph: Graph | None = None
+    collection: str = "global"
+    assignment: Assignment | None = None
+    graph_used: Mapping[str, str] = field(default_factory=dict)
+    skipped: tuple[Skipped, ...] = ()
+    suppressed: int = 0
+    fail_on: FailOn = FailOn.ERROR
+
+    def count(self, level: Level) -> int:
+        """Return the number of findings of a level."""
+        return sum(finding.level == level for finding in self.findings)
+
+    @property
+    def verdict(self) -> Verdict:
+        """Not audited wherever anything was skipped; else whether a finding reaches the level that fails."""
+        if self.skipped:
+            return Verdict.NOT_AUDITED
+        threshold = self.fail_on.value
+        if threshold is not None and any(f.level >= threshold for f in self.findings):
+            return Verdict.FAIL
+        return Verdict.PASS
+
+    @property
+    def exit_code(self) -> int:
+        """0 clean, 1 findings, 3 could not audit."""
+        return {Verdict.PASS: 0, Verdict.FAIL: 1, Verdict.NOT_AUDITED: 3}[self.verdict]
+
+
+def fingerprint(finding: Finding, report: Report) -> str:
+    """Return what identifies a finding from run to run, in 16 hexadecimal digits.
+
+    It rests on the rule, the layer and the roles or names concerned: not on the path, the order or the numbers.
+    """
+    roles = {
+        member.name: role.value
+        for layer in report.layers
+        if layer.name == finding.layer
+        for role, member in layer.members.items()
+    }
+    parts = [
+        finding.rule.code,
+        finding.layer,
+        *sorted(roles.get(name, name) for name in finding.variables),
+    ]
+    return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogateescape")).hexdigest()[:16]

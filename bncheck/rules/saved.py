@@ -1,0 +1,142 @@
+"""BN1xx: are the statistics in the checkpoint at all, and do the roles of a layer fit together?"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bncheck.batchnorm.names import AFFINE, STATISTICS, Role
+from bncheck.checkpoint.model import element_count
+from bncheck.rules.rule import Draft, Evidence, Level, rule
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+def _missing(evidence: Evidence, role: Role) -> Iterator[Draft]:
+    for layer in evidence.layers:
+        there = [each for each in (*AFFINE, *STATISTICS) if layer.saved(each)]
+        if there and role not in there:
+            yield Draft(
+                layer=layer.name,
+                variables=tuple(layer.members[each].name for each in there),
+                message=f"{role.value} is not in the checkpoint, which holds the layer's "
+                f"{_listed(there)}",
+                evidence={"present": [each.value for each in there]},
+            )
+
+
+def _listed(roles: list[Role]) -> str:
+    names = [role.value for role in roles]
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+@rule("BN101", "missing-moving-mean", Level.ERROR)
+def missing_moving_mean(evidence: Evidence) -> Iterator[Draft]:
+    """A batch-norm layer has other roles in the checkpoint, but no moving_mean.
+
+    What: The checkpoint holds the layer's gamma, beta or moving_variance, and nothing that could be its
+    moving_mean. Without a graph, a layer counts as batch norm by its scope's name or by its other statistic.
+
+    Why: At inference the layer subtracts moving_mean. Whatever restores this checkpoint either fails on the missing
+    key, or leaves moving_mean at 0 without a word, and the model predicts nonsense.
+
+    Right: Layer, instance, group and virtual batch normalization have gamma and beta alone; their scopes' names are known.
+
+    Fix: Save all global variables: tf.train.Saver(tf.global_variables()), which is what tf.train.Saver() does;
+    tf.trainable_variables() leaves the statistics out. If they were never saved, they have to be estimated again by
+    running the update ops over training data.
+    """
+    yield from _missing(evidence, Role.MOVING_MEAN)
+
+
+@rule("BN102", "missing-moving-variance", Level.ERROR)
+def missing_moving_variance(evidence: Evidence) -> Iterator[Draft]:
+    """A batch-norm layer has other roles in the checkpoint, but no moving_variance.
+
+    What: The checkpoint holds the layer's gamma, beta or moving_mean, and nothing that could be its
+    moving_variance.
+
+    Why: At inference the layer divides by the square root of moving_variance. Left at its initial 1, every
+    activation behind the layer has the wrong scale.
+
+    Right: Layer, instance, group and virtual batch normalization have gamma and beta alone; their scopes' names are known.
+
+    Fix: Save all global variables: tf.train.Saver(tf.global_variables()), which is what tf.train.Saver() does;
+    tf.trainable_variables() leaves the statistics out. If they were never saved, they have to be estimated again by
+    running the update ops over training data.
+    """
+    yield from _missing(evidence, Role.MOVING_VARIANCE)
+
+
+@rule("BN103", "affine-without-statistics", Level.NOTE)
+def affine_without_statistics(evidence: Evidence) -> Iterator[Draft]:
+    """There are gammas and betas without statistics, and nothing says which normalization they belong to.
+
+    What: Scopes hold a gamma and a beta and no statistics; neither their names nor the graph tell batch normalization
+    from another one. All of them are one note.
+
+    Why: If they are batch norm's, the statistics are missing. If they belong to layer, instance or group normalization,
+    or to a batch norm that uses the batch's own statistics on purpose, all is well.
+
+    Right: Scopes that are called LayerNorm, instance_norm, GroupNorm and the like are not counted.
+
+    Fix: If they are batch norm's, see BN101. Otherwise there is nothing to do; --graph or a telling scope name would
+    have answered the question.
+    """
+    if evidence.unknown:
+        scopes = [each.name for each in evidence.unknown]
+        shown = ", ".join(scopes[:3]) + (f" and {len(scopes) - 3} more" if len(scopes) > 3 else "")
+        yield Draft(
+            layer="",
+            variables=tuple(
+                candidate.key for each in evidence.unknown for candidate in each.roles.values()
+            ),
+            message=f"{len(scopes)} scope{'s have' if len(scopes) > 1 else ' has'} a gamma and a beta "
+            f"but no statistics, and nothing says whether that is batch normalization: {shown}",
+            evidence={"scopes": scopes},
+        )
+
+
+@rule("BN104", "role-shape-mismatch", Level.ERROR)
+def role_shape_mismatch(evidence: Evidence) -> Iterator[Draft]:
+    """The variables of one layer disagree in shape.
+
+    What: moving_mean and moving_variance have different numbers of channels, or gamma or beta do not fit theirs.
+
+    Why: No batch normalization can compute with them: they come from different layers or versions of the model.
+
+    Right: Dimensions of 1 do not count (1, 1, 1, C), nor does a gamma of one element, nor the rows of a conditional
+    batch norm, one for each class.
+
+    Fix: Find out which of the variables belongs to this layer: a converter, a rename or a partial restore has mixed
+    two layers.
+    """
+    for layer in evidence.layers:
+        shapes = {
+            role: variable.shape
+            for role in (*AFFINE, *STATISTICS)
+            if (member := layer.saved(role)) is not None and (variable := member.variable)
+        }
+        if not _fit(shapes):
+            yield Draft(
+                layer=layer.name,
+                variables=tuple(layer.members[role].name for role in shapes),
+                message="its variables do not fit together: "
+                + ", ".join(f"{role.value} {list(shape)}" for role, shape in shapes.items()),
+                evidence={"shapes": {role.value: list(shape) for role, shape in shapes.items()}},
+            )
+
+
+def _fit(shapes: dict[Role, tuple[int, ...]]) -> bool:
+    channels = {element_count(shapes[role]) for role in STATISTICS if role in shapes}
+    if len(channels) > 1:
+        return False
+    if not channels:
+        return True
+    count = channels.pop()
+    for role in AFFINE:
+        size = element_count(shapes[role]) if role in shapes else 1
+        conditional = role in shapes and len(shapes[role]) == 2 and shapes[role][-1] == count
+        if size not in (1, count) and not conditional:
+            return False
+    return True

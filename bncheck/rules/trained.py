@@ -1,0 +1,281 @@
+"""BN2xx: were the statistics trained?"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bncheck.batchnorm.layers import Status, is_exact
+from bncheck.batchnorm.names import AFFINE, STATISTICS, Role
+from bncheck.rules.rule import Draft, Evidence, Level, rule
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from bncheck.batchnorm.layers import Layer, Member
+    from bncheck.graph.model import Graph
+
+_RUN_UPDATE_OPS = """\
+    update_ops = tf.get_collection(tf.GraphKeys.UPDATE_OPS)
+    with tf.control_dependencies(update_ops):
+        train_op = optimizer.minimize(loss)"""
+
+
+def _update_help(graph: Graph | None) -> str:
+    """Say what to write so that the update ops run, as exactly as the graph allows."""
+    if graph is not None and graph.update_ops:
+        start = (
+            f"The graph has {graph.update_ops} ops in UPDATE_OPS, and no training step ran them. "
+            "Make the training step depend on them:"
+        )
+    elif graph is not None:
+        return (
+            "UPDATE_OPS is empty in this graph: either batch norm was built with training=False, or its updates are "
+            "elsewhere. tf.keras layers keep them in model.updates: run sess.run([train_op, model.updates]). "
+            "Batch norm written by hand has to run its own assign ops with each step. Otherwise build it with "
+            "training=True, and let the training step depend on tf.get_collection(tf.GraphKeys.UPDATE_OPS)."
+        )
+    else:
+        start = "Make the training step depend on the update ops, and train again:"
+    return (
+        f"{start}\n{_RUN_UPDATE_OPS}\n"
+        "or use slim.learning.create_train_op. If batch norm is meant to be a plain scale and offset, --ignore BN201."
+    )
+
+
+def _initial_values(layer: Layer) -> str:
+    parts = []
+    for role in STATISTICS:
+        member = layer.members[role]
+        parts.append(f"{role.value} is exactly {member.expected or 0:g}")
+    count = layer.channels
+    return f"{' and '.join(parts)} in {'its only channel' if count == 1 else f'all {count} channels'}"
+
+
+def _is_untrained(layer: Layer) -> bool:
+    return layer.status is Status.UNTRAINED
+
+
+def _nothing_trained(evidence: Evidence) -> bool:
+    """Whether no layer shows any sign of training, and at least one could have."""
+    judged = [layer for layer in evidence.layers if layer.saved(Role.MOVING_MEAN)]
+    if not judged or not all(map(_is_untrained, judged)):
+        return False
+    told = [layer.affine_moved for layer in evidence.layers if layer.affine_moved is not None]
+    if evidence.step == 0:
+        return not any(told)
+    return bool(told) and not any(told)
+
+
+@rule("BN201", "untrained-statistics", Level.ERROR)
+def untrained_statistics(evidence: Evidence) -> Iterator[Draft]:
+    """moving_mean and moving_variance are bit-exactly initial, although the rest was trained.
+
+    What: Every channel of both statistics has the very number that the initializer writes (the graph's own constant,
+    else 0 and 1), while gamma, beta or the rest of the model was trained, or there is no gamma or beta to tell by.
+
+    Why: The first update changes the bits, so no update ever ran: the update ops were never run. In training nothing
+    shows, because there the batch's own statistics are used. At inference the layer does not normalize at all.
+
+    Right: A model whose batch norm ran with training=False from the start uses 0 and 1 in training and in serving
+    alike. The checkpoint cannot tell that from the mistake; if you know it, ignore the rule.
+
+    Fix: Make the training step depend on tf.get_collection(tf.GraphKeys.UPDATE_OPS) with tf.control_dependencies,
+    or use slim.learning.create_train_op, and train again.
+    """
+    if _nothing_trained(evidence):
+        return
+    for layer in filter(_is_untrained, evidence.layers):
+        if layer.affine_moved is False:
+            continue
+        roles = [role.value for role in AFFINE if layer.saved(role)]
+        trained = f"although {' and '.join(roles)} {'were' if len(roles) > 1 else 'was'} trained"
+        if not layer.affine_moved:
+            trained = "and the layer has no gamma or beta to tell whether it was trained"
+        yield Draft(
+            layer=layer.name,
+            variables=layer.names(*STATISTICS),
+            message=f"the update ops were never run: {_initial_values(layer)}, {trained}",
+            help=_update_help(evidence.graph),
+            evidence={
+                "affine_trained": layer.affine_moved,
+                "step": evidence.step,
+                "update_ops": evidence.graph.update_ops if evidence.graph else None,
+            },
+        )
+
+
+@rule("BN202", "half-trained-statistics", Level.ERROR)
+def half_trained_statistics(evidence: Evidence) -> Iterator[Draft]:
+    """One of the two statistics is initial in every channel, the other is not.
+
+    What: moving_mean is bit-exactly its initial value and moving_variance is not, or the other way round.
+
+    Why: Both are updated by the same training step, so one of the two update ops does not run, or one of the
+    variables was restored from elsewhere. At inference the layer normalizes wrongly.
+
+    Right: A layer whose input was always 0 has the mean 0 and a variance that decayed alike in every channel. A layer
+    on standardised inputs keeps a variance of 1, with a mean within 1e-5 of 0. In half precision a variance can stay
+    at 1 because each step rounds to nothing: that is a warning.
+
+    Fix: Run both update ops with each training step; tf.get_collection(tf.GraphKeys.UPDATE_OPS) holds them both.
+    """
+    for layer in evidence.layers:
+        if layer.status is not Status.HALF_TRAINED:
+            continue
+        stuck, other = STATISTICS if layer.members[STATISTICS[0]].initial else STATISTICS[::-1]
+        member = layer.members[stuck]
+        exact = is_exact(member)
+        yield Draft(
+            layer=layer.name,
+            variables=(member.name,),
+            message=f"{stuck.value} is exactly {member.expected or 0:g} in every channel, "
+            f"although {other.value} was updated"
+            + ("" if exact else f"; it is {_dtype(member)}, so updates may have rounded to nothing"),
+            help=""
+            if exact
+            else "Keep the statistics in float32: in half precision small updates are lost.",
+            level=Level.ERROR if exact else Level.WARNING,
+            evidence={"initial": stuck.value, "dtype": _dtype(member)},
+            explains=("BN304",),
+        )
+
+
+def _dtype(member: Member) -> str:
+    return member.variable.dtype if member.variable else ""
+
+
+@rule("BN203", "untrained-layer", Level.WARNING)
+def untrained_layer(evidence: Evidence) -> Iterator[Draft]:
+    """Everything in this layer is initial, while other layers are trained.
+
+    What: moving_mean, moving_variance, and what the layer has of gamma and beta, are all at their initial values;
+    other layers of the same checkpoint are not.
+
+    Why: The layer is new (a head that was added after training), unused (its branch does not reach the loss), or it
+    was not restored. Only the last is a defect, and only you can tell.
+
+    Right: A new layer before fine-tuning looks just like this; therefore it is a warning.
+
+    Fix: If the layer is in use, train it or restore it; if not, leave it out of the model that is served.
+    """
+    if _nothing_trained(evidence):
+        return
+    for layer in filter(_is_untrained, evidence.layers):
+        if layer.affine_moved is False:
+            yield Draft(
+                layer=layer.name,
+                variables=layer.names(*AFFINE, *STATISTICS),
+                message=f"the whole layer is at its initial values: {_initial_values(layer)}, and "
+                f"{' and '.join(role.value for role in AFFINE if layer.saved(role))} untouched as well",
+            )
+
+
+@rule("BN204", "never-trained", Level.ERROR)
+def never_trained(evidence: Evidence) -> Iterator[Draft]:
+    """Every layer is at its initial values.
+
+    What: All statistics, and all gammas and betas, are what the initializers write.
+
+    Why: The checkpoint was saved before training, or everything was initialized again after a restore
+    (tf.global_variables_initializer() after saver.restore()). Such a model has learned nothing.
+
+    Right: A checkpoint of step 0 is meant to look like this, but not to be deployed.
+
+    Fix: Take a later checkpoint. If this one is the latest, look for an initializer that runs after the restore.
+    """
+    if not _nothing_trained(evidence):
+        return
+    layers = [layer for layer in evidence.layers if _is_untrained(layer)]
+    step = "" if evidence.step is None else f"; the step is {evidence.step}"
+    yield Draft(
+        layer="",
+        variables=tuple(
+            name for layer in layers for name in layer.names(*AFFINE, *STATISTICS)
+        ),
+        message=f"nothing was trained: all {len(layers)} layers are at their initial values{step}"
+        if len(layers) > 1
+        else f"nothing was trained: the only layer is at its initial values{step}",
+        evidence={"layers": [layer.name for layer in layers], "step": evidence.step},
+    )
+
+
+_TOO_MUCH_INITIAL = 0.05
+
+
+@rule("BN205", "undertrained-statistics", Level.WARNING)
+def undertrained_statistics(evidence: Evidence) -> Iterator[Draft]:
+    """More than 5 % of each statistic's value is still its initializer.
+
+    What: After n updates the initial value's weight is momentum**n. The momentum comes from the graph's update ops or
+    from --momentum, n from the checkpoint's step or --step.
+
+    Why: With momentum 0.999, as slim and contrib default to, 1000 steps leave 37 % of the initial 0 and 1: the model
+    trains well and predicts badly, and slowly gets better with more steps.
+
+    Right: Statistics that did not start at 0 and 1 are not concerned: a variance below momentum**n proves that (no
+    batch's variance is negative). Nor are zero-debiased averages.
+
+    Fix: Train longer, use a smaller momentum (0.9 to 0.99), or run the update ops over more training data before saving.
+    """
+    if not evidence.step or evidence.step < 0:
+        return
+    for layer in evidence.layers:
+        momentum = layer.momentum if layer.momentum is not None else evidence.momentum
+        variance = layer.members.get(Role.MOVING_VARIANCE)
+        if (
+            momentum is None
+            or layer.zero_debiased
+            or layer.status is not Status.TRAINED
+            or variance is None
+            or variance.summary is None
+            or variance.expected != 1
+        ):
+            continue
+        weight = momentum**evidence.step
+        # float32 rounds each of the updates; a thousandth of slack is far more than that adds up to.
+        if weight > _TOO_MUCH_INITIAL and variance.summary.minimum >= weight * 0.999:
+            yield Draft(
+                layer=layer.name,
+                variables=layer.names(*STATISTICS),
+                message=f"{weight:.0%} of the statistics is still the initial 0 and 1: "
+                f"{evidence.step} updates at momentum {momentum:g}",
+                evidence={"momentum": momentum, "step": evidence.step, "initial_weight": weight},
+            )
+
+
+@rule("BN206", "dead-channels", Level.NOTE)
+def dead_channels(evidence: Evidence) -> Iterator[Draft]:
+    """Some channels never had an input other than 0.
+
+    What: The mean is exactly 0 and the variance has decayed from its initial 1 towards 0, as momentum**n does.
+
+    Why: The channel is constant in front of this layer, mostly because a ReLU there is always off. It costs capacity,
+    not correctness.
+
+    Right: A channel that lives never has a mean of exactly 0.
+
+    Fix: Nothing has to be done for serving. In training, a lower learning rate or another initializer keeps channels
+    alive.
+    """
+    for layer in evidence.layers:
+        mean, variance = (layer.members.get(role) for role in STATISTICS)
+        if (
+            layer.status is not Status.TRAINED
+            or mean is None
+            or variance is None
+            or mean.summary is None
+            or mean.summary.zeros == 0
+            or mean.values is None
+            or variance.values is None
+            or mean.values.size != variance.values.size
+        ):
+            continue
+        decayed = variance.values.reshape(-1) < (variance.expected or 1)
+        dead = int(((mean.values.reshape(-1) == 0) & decayed).sum())
+        if dead:
+            yield Draft(
+                layer=layer.name,
+                variables=layer.names(*STATISTICS),
+                message=f"{dead} of {mean.values.size} channels never had an input other than 0",
+                evidence={"dead": dead, "channels": mean.values.size},
+            )
