@@ -1,7 +1,8 @@
 """Inspect and audit batch normalization in TensorFlow checkpoints.
 
-The public API: `inspect` audits the checkpoint at a path and returns a Report; `open_checkpoint` and `load_graph` read;
-`assignment_map` matches a graph's variables to a checkpoint's. Nothing here imports TensorFlow.
+The public API: `inspect` audits the checkpoint at a path and returns a Report; `open_checkpoint`
+and `load_graph` read; `assignment_map` matches a graph's variables to a checkpoint's. Nothing here
+imports TensorFlow.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The assignment map: which checkpoint variable goes into which graph variable, by name.
 
-The logic is the widespread get_assignment_map_from_checkpoint: graph names without their output number,
-intersected with the checkpoint's names, in the checkpoint's order. Fed with the trainable variables alone, as it often
-is, it drops every moving_mean and moving_variance without a word.
+The logic is the widespread get_assignment_map_from_checkpoint: graph names without their output
+number, intersected with the checkpoint's names, in the checkpoint's order. Fed with the trainable
+variables alone, as it often is, it drops every moving_mean and moving_variance without a word.
 """
 
 from __future__ import annotations
@@ -12,16 +12,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from bncheck.checkpoint import open_checkpoint
-from bncheck.checkpoint.model import Checkpoint
 from bncheck.graph.model import Graph, strip_output
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from typing import Any
 
+    from bncheck.checkpoint.model import Checkpoint
+
 
 class AssignmentMap(NamedTuple):
-    """What `tf.compat.v1.train.init_from_checkpoint` takes, and the names that it will initialize."""
+    """What tf.compat.v1.train.init_from_checkpoint takes, and the names it will initialize."""
 
     assignment_map: dict[str, Any]
     initialized_variable_names: set[str]
@@ -30,28 +31,27 @@ class AssignmentMap(NamedTuple):
 def assignment_map(
     variables: Graph | Iterable[Any], checkpoint: Checkpoint | str, *, collection: str = "global"
 ) -> AssignmentMap:
-    """Match variables to a checkpoint's by name, and return the map that init_from_checkpoint takes as it is.
+    """Match variables to a checkpoint's by name, and return the map for init_from_checkpoint.
 
-    `variables` is a Graph (of which `collection` is taken: "global", "trainable" or "model"), or an iterable of
-    names ("x" or "x:0") or of TensorFlow variables; `checkpoint` an open checkpoint or the path of one. Names
-    map to names, and TensorFlow variables to themselves, since init_from_checkpoint finds only what tf.get_variable
-    made by its name; the parts of a partitioned variable become a list under their full name.
-    The second value holds `x` and `x:0` of every variable matched. Raises BncheckError where there is no
-    checkpoint at the path.
+    `variables` is a Graph (of which `collection` is taken: "global", "trainable" or "model"), or an
+    iterable of names ("x" or "x:0") or of TensorFlow variables; `checkpoint` an open checkpoint or
+    the path of one. Names map to names, and TensorFlow variables to themselves, since
+    init_from_checkpoint finds only what tf.get_variable made by its name; the parts of a
+    partitioned variable become a list under their full name. The second value holds `x` and `x:0`
+    of every variable matched. Raises BncheckError where there is no checkpoint at the path.
     """
-    if isinstance(checkpoint, str):
-        checkpoint = open_checkpoint(checkpoint)
+    opened = open_checkpoint(checkpoint) if isinstance(checkpoint, str) else checkpoint
     targets: dict[str, Any] = {}
     if isinstance(variables, Graph):
         targets = {name: name for name in variables.collection(collection)}
     else:
         for variable in variables:
             _add_target(targets, variable)
-    matched = {name: targets[name] for name in checkpoint.variables if name in targets}
+    matched = {name: targets[name] for name in opened.variables if name in targets}
     return AssignmentMap(matched, {form for name in matched for form in (name, f"{name}:0")})
 
 
-def _add_target(targets: dict[str, Any], variable: Any) -> None: 
+def _add_target(targets: dict[str, Any], variable: Any) -> None:
     if isinstance(variable, str):
         name = strip_output(variable)
         targets[name] = name
@@ -66,7 +66,7 @@ def _add_target(targets: dict[str, Any], variable: Any) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Rename:
-    """A prefix that would turn misses into matches: checkpoint names start with one, graph names with the other."""
+    """Prefixes that would turn misses into matches: the checkpoint's, and the graph's instead."""
 
     from_prefix: str
     to_prefix: str
@@ -86,7 +86,8 @@ class Assignment:
 def assign(graph: Graph, checkpoint: Checkpoint, collection: str) -> Assignment:
     """Lay the collection's variables beside the checkpoint's.
 
-    Renames are looked for in all of the graph's variables: what the collection leaves out is not misnamed.
+    Renames are looked for in all of the graph's variables: what the collection leaves out is not
+    misnamed.
     """
     mapped = assignment_map(graph, checkpoint, collection=collection).assignment_map
     targets = graph.collection(collection)
@@ -109,17 +110,17 @@ def suggest_renames(
 ) -> list[Rename]:
     """Return the prefix changes that match variables of equal shape, those that gain most first.
 
-    Two names count as the same variable when their last two components and their shapes are equal and no other pair
-    has both; a change must gain two variables or more to be told from chance.
+    Two names count as the same variable when their last two components and their shapes are equal
+    and no other pair has both; a change must gain two variables or more to be told from chance.
     """
     by_tail: dict[tuple[str, tuple[int, ...]], list[str]] = {}
     for name, shape in checkpoint_only.items():
         by_tail.setdefault((_tail(name), shape), []).append(name)
     counts: Counter[tuple[str, str]] = Counter()
-    for target, shape in graph_only.items():
-        if shape is None:
+    for target, target_shape in graph_only.items():
+        if target_shape is None:
             continue
-        sources = by_tail.get((_tail(target), shape), [])
+        sources = by_tail.get((_tail(target), target_shape), [])
         if len(sources) == 1:
             counts[_prefixes(sources[0], target)] += 1
     return [Rename(*pair, count) for pair, count in counts.most_common(5) if count > 1]

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-from bncheck.assignment import Assignment, assign
+from bncheck.assignment import assign
 from bncheck.batchnorm.grouping import Candidate, Group, Grouping, group
 from bncheck.batchnorm.layers import Layer, build_layers
 from bncheck.batchnorm.names import STATISTICS, kind_of
-from bncheck.checkpoint import locate, open_location
+from bncheck.checkpoint import open_location
+from bncheck.checkpoint.locate import locate
 from bncheck.errors import BncheckError, UnsupportedError
 from bncheck.graph import graph_beside, load_graph
 from bncheck.report.model import FailOn, Report, Skipped
@@ -46,8 +47,9 @@ class Options:
 def inspect(path: str, options: Options | None = None) -> Report:
     """Audit the checkpoint at a path.
 
-    Raises BncheckError where there is no checkpoint that can be read, or the graph that was asked for cannot be. What
-    is damaged beside a readable checkpoint (a shard, the graph found next to it) is `skipped` in the report instead.
+    Raises BncheckError where there is no checkpoint that can be read, or the graph that was asked
+    for cannot be. What is damaged beside a readable checkpoint (a shard, the graph found next to
+    it) is `skipped` in the report instead.
     """
     options = options or Options()
     location = locate(path)
@@ -55,7 +57,7 @@ def inspect(path: str, options: Options | None = None) -> Report:
     if _OBJECT_GRAPH in checkpoint.variables:
         raise UnsupportedError(
             checkpoint.path,
-            "is an object-based checkpoint (tf.train.Checkpoint), whose names do not tell its layers",
+            "is object-based (tf.train.Checkpoint), and its names do not tell its layers",
             remedy="This version reads name-based checkpoints, as tf.train.Saver writes them.",
         )
     skipped: list[Skipped] = []
@@ -63,8 +65,8 @@ def inspect(path: str, options: Options | None = None) -> Report:
     own = graph is not None and options.graph is None
     grouping = _group(checkpoint, graph, own=own)
     step_name = _step_variable(checkpoint)
-    values = checkpoint.read(_names_to_read(checkpoint, grouping, step_name))
-    skipped += [Skipped(name, reason) for name, reason in values.unread.items()]
+    values = checkpoint.read(_names_to_read(grouping, step_name))
+    skipped += _unread(checkpoint, values)
     assignment = assign(graph, checkpoint, options.collection) if graph else None
     evidence = Evidence(
         variables=checkpoint.variables,
@@ -80,6 +82,17 @@ def inspect(path: str, options: Options | None = None) -> Report:
     return _report(checkpoint, grouping, values, evidence, options, location.remarks, skipped)
 
 
+def _unread(checkpoint: Checkpoint, values: Values) -> list[Skipped]:
+    """Return every value that could not be read, and every other data file that is not whole."""
+    reasons = values.unread.values()
+    files = {
+        path: reason
+        for path, reason in checkpoint.damaged_files().items()
+        if not any(told.startswith(path) for told in reasons)
+    }
+    return [Skipped(what, reason) for what, reason in (*values.unread.items(), *files.items())]
+
+
 def _report(
     checkpoint: Checkpoint,
     grouping: Grouping,
@@ -89,8 +102,6 @@ def _report(
     remarks: tuple[str, ...],
     skipped: list[Skipped],
 ) -> Report:
-    from dataclasses import replace
-
     layers = build_layers(grouping.layers, checkpoint.variables, values, evidence.graph)
     present = tuple(layer for layer in layers if _is_present(layer, evidence))
     evidence = replace(evidence, layers=present)
@@ -135,8 +146,9 @@ def _find_graph(prefix: str, options: Options, skipped: list[Skipped]) -> Graph 
 def _group(checkpoint: Checkpoint, graph: Graph | None, *, own: bool) -> Grouping:
     """Group the checkpoint's variables, and those that only the graph has.
 
-    What the graph's own Saver saved under another name is read by the graph's name for it. A gamma and beta that the
-    graph has, without any statistics beside them, are no batch norm whose statistics went missing.
+    What the graph's own Saver saved under another name is read by the graph's name for it. A gamma
+    and beta that the graph has, without any statistics beside them, are no batch norm whose
+    statistics went missing.
     """
     own_names: dict[str, str] = {}
     if own and graph is not None and graph.saved_as:
@@ -159,21 +171,22 @@ def _group(checkpoint: Checkpoint, graph: Graph | None, *, own: bool) -> Groupin
     grouping = group(candidates)
     if graph is None:
         return grouping
+    # The graph has all of such a layer, so nothing is missing; a name that says batch norm is worth
+    # a note.
     without = [each for each in grouping.layers if _lacks_statistics(each, graph)]
     layers = [each for each in grouping.layers if each not in without]
-    return Grouping(layers, sorted(grouping.unknown + without, key=lambda each: each.name))
+    unknown = [each for each in grouping.unknown if not _lacks_statistics(each, graph)]
+    return Grouping(layers, sorted(unknown + without, key=lambda each: each.name))
 
 
 def _lacks_statistics(each: Group, graph: Graph) -> bool:
-    """Whether the graph has this layer's affine, and neither it nor the checkpoint any statistics of it."""
+    """Whether the graph has this layer's affine, and nobody has any statistics of it."""
     return all(role not in each.roles for role in STATISTICS) and any(
         candidate.name in graph.variables for candidate in each.roles.values()
     )
 
 
-def _names_to_read(
-    checkpoint: Checkpoint, grouping: Grouping, step_name: str | None
-) -> Iterable[str]:
+def _names_to_read(grouping: Grouping, step_name: str | None) -> Iterable[str]:
     names = [
         candidate.key
         for each in grouping.layers

@@ -6,8 +6,8 @@ from __future__ import annotations
 class BncheckError(Exception):
     """Something that bncheck was given cannot be read; always the input's fault, never a bug.
 
-    `path` is the file or directory, `offset` the byte in it where that is known, `remedy` what a person
-    can do about it. `str(error)` holds all of them in one sentence each.
+    `path` is the file or directory, `offset` the byte in it where that is known, `remedy` what a
+    person can do about it. `str(error)` holds all of them in one sentence each.
     """
 
     def __init__(

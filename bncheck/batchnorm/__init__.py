@@ -1,0 +1,1 @@
+"""Variables to layers: roles, grouping, and the numbers of each vector."""

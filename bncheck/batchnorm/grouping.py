@@ -1,7 +1,7 @@
-"""Names to layers: which variables are the roles of one batch normalization, and which only look so.
+"""Names to layers: which variables are one batch normalization's, and which only look so.
 
-A name alone claims a role; the claim holds only if the rest of the group agrees. This room sees names and shapes, never
-values.
+A name alone claims a role; the claim holds only if the rest of the group agrees. This room sees
+names and shapes, never values.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from bncheck.batchnorm.names import (
     Family,
     Reading,
     Role,
-    debiased_scope,
+    debiased_statistic,
     normalization_of,
     read_name,
 )
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 class Candidate:
     """One variable as the grouping sees it.
 
-    `name` is what roles are read from, `key` what the caller knows the variable by: they differ where a Saver
-    saved a variable under another name.
+    `name` is what roles are read from, `key` what the caller knows the variable by: they differ
+    where a Saver saved a variable under another name.
     """
 
     key: str
@@ -47,12 +47,12 @@ class Group:
     name: str
     family: Family = Family.STANDARD
     roles: dict[Role, Candidate] = field(default_factory=dict)
-    zero_debiased: bool = False
+    zero_debiased: frozenset[Role] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
 class Grouping:
-    """All layers in order of their names, and the scopes of gamma and beta that are of an unknown normalization."""
+    """All layers by name, and the gammas and betas of an unknown normalization."""
 
     layers: list[Group]
     unknown: list[Group]
@@ -64,13 +64,13 @@ def group(candidates: Iterable[Candidate]) -> Grouping:
     Scalars never are a role but for batch renorm's weights: a batch norm has a channel axis.
     """
     read: dict[tuple[str, str], dict[Role, tuple[Reading, Candidate]]] = {}
-    debiased: set[str] = set()
+    debiased: set[tuple[str, Role]] = set()
     counted: set[str] = set()
     for candidate in candidates:
         scope, _, leaf = candidate.name.rpartition("/")
         if leaf == "count":
             counted.add(scope)  # keras.layers.Normalization and running moments of observations
-        helper = debiased_scope(candidate.name)
+        helper = debiased_statistic(candidate.name)
         if helper is not None:
             debiased.add(helper)
         reading = read_name(candidate.name)
@@ -82,6 +82,7 @@ def group(candidates: Iterable[Candidate]) -> Grouping:
         if known is None or (known[0].family is Family.WEAK and reading.family is not Family.WEAK):
             roles[reading.role] = (reading, candidate)
     _join_moments(read)
+    _join_inner_statistics(read)
     return _weigh(read, debiased, counted)
 
 
@@ -107,9 +108,31 @@ def _join_moments(read: dict[tuple[str, str], dict[Role, tuple[Reading, Candidat
             del read[scope, number]
 
 
+def _join_inner_statistics(
+    read: dict[tuple[str, str], dict[Role, tuple[Reading, Candidate]]],
+) -> None:
+    """Bring a lone mean and variance to the gamma and beta one scope up, as in DeepLab's ports.
+
+    `bn_conv1/{gamma,beta}` and `bn_conv1/bn/{mean,variance}`: only in a scope that is called batch
+    norm.
+    """
+    for scope, number in list(read):
+        roles = read[scope, number]
+        outer = read.get((scope.rpartition("/")[0], number))
+        if (
+            outer is not None
+            and set(roles) == set(STATISTICS)
+            and not any(role in outer for role in STATISTICS)
+            and any(role in outer for role in AFFINE)
+            and normalization_of(scope) == "batch"
+        ):
+            outer.update(roles)
+            del read[scope, number]
+
+
 def _weigh(
     read: Mapping[tuple[str, str], dict[Role, tuple[Reading, Candidate]]],
-    debiased: set[str],
+    debiased: set[tuple[str, Role]],
     counted: set[str],
 ) -> Grouping:
     layers: list[Group] = []
@@ -120,8 +143,8 @@ def _weigh(
         if statistics:
             if not _is_batch_norm_with_statistics(scope, group_):
                 continue
-            group_.zero_debiased = any(
-                helper == scope or helper.endswith("/" + scope) for helper in debiased
+            group_.zero_debiased = frozenset(
+                role for below, role in debiased if below == scope or below.endswith("/" + scope)
             )
             layers.append(group_)
         elif _is_affine_of_batch_norm(scope, group_):
@@ -145,8 +168,11 @@ def _accept(
     sure = {role for role, (reading, _) in claims.items() if reading.family is not Family.WEAK}
     has_statistics = any(role in sure for role in STATISTICS)
     has_affine = any(role in claims for role in AFFINE)
-    # mean and variance alone are anything's; beside a scale or an offset of theirs they are batch norm's.
-    weak_statistics = has_affine and scope not in counted and all(role in claims for role in STATISTICS)
+    # mean and variance alone are anything's; beside a scale or an offset of theirs they are batch
+    # norm's.
+    weak_statistics = (
+        has_affine and scope not in counted and all(role in claims for role in STATISTICS)
+    )
     for role, (reading, candidate) in claims.items():
         weak = reading.family is Family.WEAK
         if weak and role in STATISTICS and not weak_statistics:
@@ -164,8 +190,8 @@ def _accept(
 def _drop_misnumbered(group_: Group) -> None:
     """Drop a gamma or beta whose shape shows that its number counts another layer's variables.
 
-    tf.Variable makes names unique one by one, so `gamma_1` and `moving_mean_1` belong together only as long as every
-    layer of the scope has both.
+    tf.Variable makes names unique one by one, so `gamma_1` and `moving_mean_1` belong together only
+    as long as every layer of the scope has both.
     """
     statistics = [group_.roles[role].shape for role in STATISTICS if role in group_.roles]
     for role in AFFINE:
@@ -174,12 +200,12 @@ def _drop_misnumbered(group_: Group) -> None:
 
 
 def _is_batch_norm_with_statistics(scope: str, group_: Group) -> bool:
-    """Whether statistics are a batch norm's: both of them, or one beside an affine or in a telling scope."""
+    """Whether statistics are batch norm's: both, or one beside an affine or in a telling scope."""
     if len([role for role in (*STATISTICS, *AFFINE) if role in group_.roles]) > 1:
         return True
     return normalization_of(scope) == "batch"
 
 
 def _is_affine_of_batch_norm(scope: str, group_: Group) -> bool:
-    """Whether gamma or beta without statistics are a batch norm's, whose statistics are then missing."""
+    """Whether gamma or beta without statistics are batch norm's, which then are missing."""
     return any(role in group_.roles for role in AFFINE) and normalization_of(scope) == "batch"

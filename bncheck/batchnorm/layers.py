@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from bncheck.checkpoint.model import Values, Variable
     from bncheck.graph.model import Graph, GraphVariable
 
-# What the statistics, gamma and beta start from where no graph says otherwise. Sonnet 2 and averages of moments
-# start the variance at 0 as well.
+# What the statistics, gamma and beta start from where no graph says otherwise. Sonnet 2 and
+# averages of moments start the variance at 0 as well.
 _DEFAULT_INITIAL: Final = {
     Role.GAMMA: 1.0,
     Role.BETA: 0.0,
@@ -32,8 +32,8 @@ _DEFAULT_INITIAL: Final = {
 }
 _EXACT_TYPES: Final = frozenset(("float32", "float64"))
 
-# A mean this near to 0 beside a variance of exactly 1 is that of standardised inputs: in float32, an average that
-# starts at 1 cannot leave it while the batch's variance is within 3e-6 of 1.
+# A mean this near to 0 beside a variance of exactly 1 is that of standardised inputs: in float32,
+# an average that starts at 1 cannot leave it while the batch's variance is within 3e-6 of 1.
 _STANDARDISED_MEAN: Final = 1e-5
 
 
@@ -52,8 +52,9 @@ class Status(str, Enum):
 class Member:
     """One role's variable: `variable` as the checkpoint has it, `graph_variable` as the graph does.
 
-    `initial` is whether all its elements are bit-exactly what the initializer writes, `moved` whether training
-    has changed it: None where that cannot be told, because the initializer is random or the values were not read.
+    `initial` is whether all its elements are bit-exactly what the initializer writes, `moved`
+    whether training has changed it: None where that cannot be told, because the initializer is
+    random or the values were not read.
     """
 
     name: str
@@ -75,7 +76,7 @@ class Layer:
     members: Mapping[Role, Member]
     momentum: float | None = None
     epsilon: float | None = None
-    zero_debiased: bool = False
+    zero_debiased: frozenset[Role] = frozenset()
     status: Status = field(default=Status.TRAINED)
 
     def saved(self, role: Role) -> Member | None:
@@ -118,7 +119,10 @@ class Layer:
 def build_layers(
     groups: list[Group], variables: Mapping[str, Variable], values: Values, graph: Graph | None
 ) -> list[Layer]:
-    """Build the layers of the groups; `values` are those of the groups' variables that were read."""
+    """Build the layers of the groups.
+
+    `values` are those of the groups' variables that were read.
+    """
     readable = {
         candidate.key: values.arrays[candidate.key]
         for group in groups
@@ -158,7 +162,7 @@ def _layer(group: Group, members: dict[Role, Member], graph: Graph | None) -> La
         members=ordered,
         momentum=momenta[0] if momenta else None,
         epsilon=epsilons[0] if epsilons else None,
-        zero_debiased=group.zero_debiased or group.family is Family.MOMENTS,
+        zero_debiased=group.zero_debiased,
         status=_status(ordered),
     )
 
@@ -166,7 +170,8 @@ def _layer(group: Group, members: dict[Role, Member], graph: Graph | None) -> La
 def _expected(role: Role, family: Family, graph_variable: GraphVariable | None) -> float | None:
     """Return the number that the initializer writes, None where it is not one number.
 
-    A graph whose initializer of a statistic is no constant does not excuse exact zeros and ones: they are the default's.
+    A graph whose initializer of a statistic is no constant does not excuse exact zeros and ones:
+    they are the default's.
     """
     if graph_variable is not None and graph_variable.initial is not None:
         return graph_variable.initial
@@ -185,8 +190,9 @@ def _moved(
 ) -> bool | None:
     """Tell whether training changed a variable.
 
-    Without a graph, a gamma or beta that is the same number in every channel was not: gradients differ between channels,
-    while initializers (gamma 0 at the end of a residual block) and weight decay alone do not.
+    Without a graph, a gamma or beta that is the same number in every channel was not: gradients
+    differ between channels, while initializers (gamma 0 at the end of a residual block) and weight
+    decay alone do not.
     """
     if summary is None or not summary.size:
         return None
@@ -218,7 +224,7 @@ def _status(members: Mapping[Role, Member]) -> Status:
 
 
 def _is_dead(variance: Summary, initial: float | None) -> bool:
-    """Whether a variance is that of a layer whose input never was anything but 0: decayed alike in every channel.
+    """Whether a variance is that of a layer whose input always was 0: decayed alike everywhere.
 
     Its mean then is exactly 0, too, and that is right.
     """
@@ -231,9 +237,9 @@ def _is_standardised(mean: Summary) -> bool:
 
 
 def is_exact(member: Member) -> bool:
-    """Whether the type is precise enough for an average to leave its initial value at the first update.
+    """Whether the type is precise enough for an average to move at its first update.
 
-    In half precision a step from 1 towards a batch's variance can round to nothing, so that a variance stays at
-    exactly 1 although its updates ran.
+    In half precision a step from 1 towards a batch's variance can round to nothing, so that a
+    variance stays at exactly 1 although its updates ran.
     """
     return member.variable is not None and member.variable.dtype in _EXACT_TYPES

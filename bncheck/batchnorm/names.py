@@ -1,8 +1,8 @@
-"""What a variable's name says: a role in a batch-norm layer, an optimizer's slot, a shadow, a counter.
+"""What a variable's name says: a role in a layer, an optimizer's slot, a shadow, a counter.
 
-The conventions are those of tf.layers, tf.contrib.layers and slim, Keras 1 and 2, Sonnet 1 and 2, tensorpack,
-caffe-tensorflow, and of batch normalization written by hand. Only the last components decide: a scope is often called
-something without "bn" or "norm" in it.
+The conventions are those of tf.layers, tf.contrib.layers and slim, Keras 1 and 2, Sonnet 1 and 2,
+tensorpack, caffe-tensorflow, and of batch normalization written by hand. Only the last components
+decide: a scope is often called something without "bn" or "norm" in it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,10 @@ from typing import Final
 
 
 class Role(str, Enum):
-    """What a variable is to its layer; the first four are every layer's, the others batch renorm's."""
+    """What a variable is to its layer.
+
+    The first four are every layer's, the others batch renorm's.
+    """
 
     GAMMA = "gamma"
     BETA = "beta"
@@ -83,7 +86,8 @@ def _alternatives(names: dict[str, Role]) -> str:
     return "|".join(sorted(names, key=len, reverse=True))
 
 
-# A leaf, perhaps behind a prefix as in Keras 1 ("bn_1_running_mean"), perhaps made unique ("moving_mean_1").
+# A leaf, perhaps behind a prefix as in Keras 1 ("bn_1_running_mean"), perhaps made unique
+# ("moving_mean_1").
 _LEAF: Final = re.compile(
     rf"(?s)(?:(?P<prefix>.+?)_)??(?P<role>{_alternatives(_STANDARD | _WEAK)})(?:_(?P<number>\d+))?"
 )
@@ -140,10 +144,10 @@ def _read_parent(scope: str, mean: str, variance: str, family: Family) -> Readin
 
 
 def _read_moments(op: str) -> Reading | None:
-    """Read the shadow of a tf.nn.moments output: `<scope>/moments/Squeeze` averages the batch's mean.
+    """Read the shadow of a tf.nn.moments output: `<scope>/moments/Squeeze` is the mean's.
 
-    ExponentialMovingAverage.apply puts the op's whole name below the scope that it is called in, so the scope often
-    stands twice; `tf.cond` adds one of its own.
+    ExponentialMovingAverage.apply puts the op's whole name below the scope that it is called in, so
+    the scope often stands twice; `tf.cond` adds one of its own.
     """
     parts = op.split("/")
     at = next((i for i, part in enumerate(parts) if _MOMENTS_SCOPE.fullmatch(part)), None)
@@ -156,16 +160,18 @@ def _read_moments(op: str) -> Reading | None:
     return Reading("/".join(scope), "", _MOMENTS[parts[-1]], Family.MOMENTS)
 
 
-def debiased_scope(name: str) -> str | None:
-    """Return the scope that a zero-debiased average's helper variable stands in, None for other names.
+def debiased_statistic(name: str) -> tuple[str, Role] | None:
+    """Return the scope and role that a zero-debiasing helper serves, None for other names.
 
-    assign_moving_average(zero_debias=True) adds `<statistic>/biased` and `<statistic>/local_step`, below the scope that it
-    is called in: `bn/bn/moving_mean/biased`.
+    assign_moving_average(zero_debias=True) adds `<statistic>/biased` and `<statistic>/local_step`,
+    below the scope that it is called in: `bn/bn/moving_mean/biased`. contrib debiases the mean
+    alone, Keras 2.1 both.
     """
     parts = name.split("/")
     if len(parts) < 3 or parts[-1] not in ("biased", "local_step"):
         return None
-    return "/".join(parts[:-2]) if _STANDARD.get(parts[-2]) in STATISTICS else None
+    role = _STANDARD.get(parts[-2])
+    return ("/".join(parts[:-2]), role) if role in STATISTICS and role is not None else None
 
 
 class Kind(Enum):
@@ -190,7 +196,7 @@ def kind_of(name: str) -> Kind:
 
 
 def is_slot_leaf(leaf: str) -> bool:
-    """Whether the last part of a name is an optimizer's: `Adam_1`, `Momentum`, or a name given to one."""
+    """Whether the last part of a name is an optimizer's: `Adam_1`, `Momentum`, or another."""
     return leaf not in _SHADOW_LEAVES and _SLOT.fullmatch(leaf) is not None
 
 

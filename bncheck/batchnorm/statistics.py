@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 class Summary:
     """One tensor in a few numbers, over its finite elements; all are NaN where there is none.
 
-    `std` is the population's. `nonfinite` counts NaN and Inf, `zeros` the elements that are 0 with either sign, and
-    `negative_zeros` those of them that are -0.0, which no initializer writes.
+    `std` is the population's. `nonfinite` counts NaN and Inf, `zeros` the elements that are 0 with
+    either sign, and `negative_zeros` those of them that are -0.0, which no initializer writes.
     """
 
     size: int
@@ -47,9 +47,12 @@ class Summary:
 
 
 def summarise(arrays: Sequence[NDArray[Any]]) -> list[Summary]:
-    """Summarise real arrays of any shapes and types; the sums are in float64, as are minimum and maximum.
+    """Summarise real arrays of any shapes and types.
 
-    float64 holds every float32, bfloat16, half and float8 number exactly, so `is_all` stays bit-exact.
+    The sums are in float64, as are minimum and maximum.
+
+    float64 holds every float32, bfloat16, half and float8 number exactly, so `is_all` stays
+    bit-exact.
     """
     filled = [array.reshape(-1).astype(np.float64) for array in arrays if array.size]
     if not filled:
@@ -60,7 +63,9 @@ def summarise(arrays: Sequence[NDArray[Any]]) -> list[Summary]:
     finite = np.isfinite(values)
     counts = np.add.reduceat(finite, starts, dtype=np.int64)
     zeros = values == 0
-    with np.errstate(all="ignore"):  # sums of huge numbers may overflow, and 0/0 marks "no finite element"
+    with np.errstate(
+        all="ignore"
+    ):  # sums of huge numbers may overflow, and 0/0 marks "no finite element"
         safe = np.where(finite, values, 0.0)
         means = np.add.reduceat(safe, starts) / counts
         centred = np.where(finite, values - np.repeat(means, sizes), 0.0)

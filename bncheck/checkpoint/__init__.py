@@ -24,7 +24,7 @@ def open_location(location: Location) -> Checkpoint:
 def open_checkpoint(path: str) -> Checkpoint:
     """Open the checkpoint at a path: a prefix, one of its files, or a directory.
 
-    Only names, types and shapes are read; `Checkpoint.read` fetches values. Raises BncheckError where there is
-    no checkpoint, or none that can be read.
+    Only names, types and shapes are read; `Checkpoint.read` fetches values. Raises BncheckError
+    where there is no checkpoint, or none that can be read.
     """
     return open_location(locate(path))

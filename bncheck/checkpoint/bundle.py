@@ -1,7 +1,8 @@
 """V2 checkpoints: a TensorBundle, `PREFIX.index` beside `PREFIX.data-SSSSS-of-NNNNN`.
 
-Read as BundleReader in tensorflow/core/util/tensor_bundle/tensor_bundle.cc does: the index maps each name to
-a BundleEntryProto, which says where in which data file the bytes are and what their CRC32C is.
+Read as BundleReader in tensorflow/core/util/tensor_bundle/tensor_bundle.cc does: the index maps
+each name to a BundleEntryProto, which says where in which data file the bytes are and what their
+CRC32C is.
 """
 
 from __future__ import annotations
@@ -48,8 +49,8 @@ class _Entry:
 class TensorBundle(Checkpoint):
     """A V2 checkpoint, opened by its prefix; only the index is read until values are asked for.
 
-    Raises NotFoundError where `PREFIX.index` is absent, DamagedError where it breaks its format, and
-    UnsupportedError where it was written for a later reader.
+    Raises NotFoundError where `PREFIX.index` is absent, DamagedError where it breaks its format,
+    and UnsupportedError where it was written for a later reader.
     """
 
     format = "tensor-bundle"
@@ -71,7 +72,8 @@ class TensorBundle(Checkpoint):
         if key != b"":
             raise DamagedError(self._index, "has no header entry, so it is no checkpoint index")
         self._read_header(self._parse(BundleHeaderProto(), value, "the header"))
-        # Slice keys sort before all names; whatever of them no entry claims below is a name like any other.
+        # Slice keys sort before all names; whatever of them no entry claims below is a name like
+        # any other.
         by_key = {key: self._entry(key, value) for key, value in entries}
         for key, entry in by_key.items():
             for extents in entry.slices:
@@ -123,7 +125,7 @@ class TensorBundle(Checkpoint):
         )
 
     def read(self, names: Iterable[str]) -> Values:
-        """Read the values of the named variables, and of no others, in the order of the data files."""
+        """Read the values of the named variables alone, in the order of the data files."""
         values = Values()
         wanted = sorted(
             ((name, self._entries[name]) for name in names),
@@ -141,6 +143,23 @@ class TensorBundle(Checkpoint):
                 except ValueError as error:
                     values.unread[name] = f"{error}; the checkpoint is damaged"
         return values
+
+    def damaged_files(self) -> dict[str, str]:
+        """Return the data files that are missing or too short, each with the reason."""
+        ends: dict[int, int] = {}
+        for entry in (*self._entries.values(), *self._slices.values()):
+            if not entry.slices:
+                ends[entry.shard] = max(ends.get(entry.shard, 0), entry.offset + entry.size)
+        damaged = {}
+        with _Shards(self.path, self.shards) as shards:
+            for shard, end in sorted(ends.items()):
+                try:
+                    shards.check(shard, end)
+                except BncheckError as error:
+                    damaged[error.path] = error.reason
+                except ValueError as error:
+                    damaged[self._index] = f"{error}; the index is damaged"
+        return damaged
 
     def _read_slices(self, name: str, entry: _Entry, shards: _Shards) -> NDArray[Any]:
         boxes = [resolve(extents, entry.shape) for extents in entry.slices]
@@ -194,25 +213,36 @@ class _Shards:
                 file.close()
 
     def read(self, entry: _Entry) -> bytes:
-        if not 0 <= entry.shard < self._count:
-            raise ValueError(f"it is in shard {entry.shard}, but there are {self._count}")
-        if entry.shard not in self._open:
-            path = f"{self._prefix}.data-{entry.shard:05d}-of-{self._count:05d}"
+        return self._file(entry.shard).read(entry.offset, entry.size, "a tensor")
+
+    def check(self, shard: int, size: int) -> None:
+        """Raise the error that keeps a shard from being read up to that size, if there is one."""
+        file = self._file(shard)
+        if file.size < size:
+            file.read(size, 0, "the last tensor's end")
+
+    def _file(self, shard: int) -> RegularFile:
+        if not 0 <= shard < self._count:
+            raise ValueError(f"something is in shard {shard}, but there are {self._count}")
+        if shard not in self._open:
+            path = f"{self._prefix}.data-{shard:05d}-of-{self._count:05d}"
             try:
-                self._open[entry.shard] = RegularFile(path)
-            except NotFoundError:
-                self._open[entry.shard] = NotFoundError(
-                    path, "this data file is missing", remedy="Copy it beside the index."
+                self._open[shard] = RegularFile(path)
+            except NotFoundError as error:
+                missing = (
+                    "this data file is missing" if error.what == "no such file" else error.what
                 )
+                self._open[shard] = NotFoundError(path, missing, remedy="Copy it beside the index.")
             except BncheckError as error:
-                self._open[entry.shard] = error
-        file = self._open[entry.shard]
+                self._open[shard] = error
+        file = self._open[shard]
         if isinstance(file, BncheckError):
             raise file
-        return file.read(entry.offset, entry.size, "a tensor")
+        return file
 
 
 def _swap_bytes(array: NDArray[Any]) -> NDArray[Any]:
     """Swap the bytes of each number; a complex number is two of them."""
     width = array.itemsize // 2 if array.dtype.kind == "c" else array.itemsize
-    return array.view(f"u{width}").byteswap().view(array.dtype)
+    swapped: NDArray[Any] = array.view(f"u{width}").byteswap().view(array.dtype)
+    return swapped

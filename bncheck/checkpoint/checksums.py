@@ -1,4 +1,4 @@
-"""CRC32C as TensorFlow stores it: masked, so that a checksum of data with checksums in it stays strong."""
+"""CRC32C as TensorFlow stores it: masked, to stay strong over data that holds checksums."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ _MASK_DELTA = 0xA282EAD8  # tensorflow/core/lib/hash/crc32c.h, kMaskDelta
 
 
 def mask(crc: int) -> int:
-    """Return the stored form of a CRC32C: rotated right by 15 bits, plus a constant, modulo 2**32."""
+    """Return a CRC32C's stored form: rotated right by 15 bits, plus a constant, modulo 2**32."""
     return (((crc >> 15) | (crc << 17)) + _MASK_DELTA) & 0xFFFFFFFF
 
 

@@ -1,7 +1,7 @@
 """TensorFlow's DataType numbers, and how each is laid out in memory.
 
-The numbers are those of tensorflow/core/framework/types.proto. bfloat16, the float8s and the 4-bit integers
-are ml_dtypes', which NumPy lacks; 4-bit integers take a whole byte each in a checkpoint.
+The numbers are those of tensorflow/core/framework/types.proto. bfloat16, the float8s and the 4-bit
+integers are ml_dtypes', which NumPy lacks; 4-bit integers take a whole byte each in a checkpoint.
 """
 
 from __future__ import annotations
@@ -75,10 +75,14 @@ def numpy_dtype(name: str) -> np.dtype[Any] | None:
         import ml_dtypes  # 8 ms, and few checkpoints hold these types
 
         scalar = getattr(ml_dtypes, name, None)
-        return None if scalar is None else np.dtype(scalar)
+        if scalar is None:
+            return None
+        extension: np.dtype[Any] = np.dtype(scalar)
+        return extension
     if name in _NOT_NUMERIC or name.startswith("DataType"):
         return None
-    return np.dtype(name).newbyteorder("<")
+    dtype: np.dtype[Any] = np.dtype(name)
+    return dtype.newbyteorder("<")
 
 
 def is_floating(name: str) -> bool:

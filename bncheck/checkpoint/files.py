@@ -17,8 +17,8 @@ _GIT_LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 class RegularFile:
     """One open file of known size, read at offsets.
 
-    Raises NotFoundError where it is absent or may not be opened, NotACheckpointError where it is a directory,
-    a FIFO or a device: opening those can block or never end.
+    Raises NotFoundError where it is absent or may not be opened, NotACheckpointError where it is a
+    directory, a FIFO or a device: opening those can block or never end.
     """
 
     def __init__(self, path: str) -> None:
@@ -63,7 +63,7 @@ class RegularFile:
         if offset < 0 or size < 0 or offset + size > self.size:
             raise DamagedError(
                 self.path,
-                f"{what} should be {size} bytes at byte {offset}, but the file ends at byte {self.size}",
+                f"ends at byte {self.size}, but {what} should be at {offset} to {offset + size}",
                 remedy=self._truncation_remedy(),
             )
         os.lseek(self._descriptor, offset, os.SEEK_SET)

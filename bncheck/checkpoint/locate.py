@@ -1,4 +1,4 @@
-"""What is at a path: a checkpoint's prefix, one of its files, or a directory with checkpoints in it.
+"""What is at a path: a checkpoint's prefix, one of its files, or a directory with some.
 
 The kind of a file is told by its content. V2 goes before V1 where both are there, as in
 TensorFlow's CheckpointReader (tensorflow/c/checkpoint_reader.cc).
@@ -44,7 +44,7 @@ class Kind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """A checkpoint that was found: its prefix, its V1 table files, and what a person should know of the way.
+    """A checkpoint that was found: its prefix, its V1 files, and remarks for a person.
 
     `files` is empty for a bundle, whose header says how many data files there are.
     """
@@ -71,7 +71,7 @@ def locate(path: str) -> Location:
 
 
 def _of_prefix(prefix: str) -> Location:
-    """Find the checkpoint of a prefix that is no file itself, or say which of its files is there."""
+    """Find the checkpoint of a prefix that is no file, or say which of its files is there."""
     found = _at_prefix(prefix)
     if found:
         return found
@@ -155,7 +155,10 @@ def _of_file(path: str) -> Location:
 
 
 def _table_kind(path: str) -> Kind | None:
-    """Tell a V1 table from a V2 index by its header; None where the file is no table, or has no header."""
+    """Tell a V1 table from a V2 index by its header.
+
+    None where the file is no table, or has no header.
+    """
     with RegularFile(path) as file:
         if not has_table_footer(file):
             return None

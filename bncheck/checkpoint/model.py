@@ -25,7 +25,7 @@ class Variable:
 
 @dataclass(frozen=True, slots=True)
 class Values:
-    """The tensors that were asked for: `arrays` by name, and for each that could not be read the reason."""
+    """The tensors that were asked for: `arrays` by name, and in `unread` why one is not there."""
 
     arrays: dict[str, NDArray[Any]] = field(default_factory=dict)
     unread: dict[str, str] = field(default_factory=dict)
@@ -34,8 +34,9 @@ class Values:
 class Checkpoint(ABC):
     """A set of variables in some format.
 
-    `path` is the prefix or file as a person would name it, `format` one of the JSON report's formats,
-    `shards` the number of data files. `variables` is in the checkpoint's own order, that of the names' bytes.
+    `path` is the prefix or file as a person would name it, `format` one of the JSON report's
+    formats, `shards` the number of data files. `variables` is in the checkpoint's own order, that
+    of the names' bytes.
     """
 
     path: str
@@ -43,13 +44,22 @@ class Checkpoint(ABC):
     shards: int
     variables: Mapping[str, Variable]
 
+    def damaged_files(self) -> dict[str, str]:
+        """Return the data files that are missing or too short, each with the reason.
+
+        Only sizes are looked at. A checkpoint that was copied by half is told by this even if no
+        value is asked for.
+        """
+        return {}
+
     @abstractmethod
     def read(self, names: Iterable[str]) -> Values:
         """Read the values of the named variables, and of no others.
 
-        Each array has the variable's shape and a NumPy (or ml_dtypes) type of the machine's byte order;
-        strings are arrays of `bytes` objects. Whatever prevents a variable from being read (a shard that
-        is missing, a checksum that fails) is told in `unread`. Raises KeyError for a name that is not there.
+        Each array has the variable's shape and a NumPy (or ml_dtypes) type of the machine's byte
+        order; strings are arrays of `bytes` objects. Whatever prevents a variable from being read
+        (a shard that is missing, a checksum that fails) is told in `unread`. Raises KeyError for a
+        name that is not there.
         """
 
 
@@ -62,7 +72,10 @@ def element_count(shape: Iterable[int]) -> int:
 
 
 def decode_name(name: bytes) -> str:
-    """Return a variable's name as text; bytes that are no UTF-8 become lone surrogates, and stay distinct."""
+    """Return a variable's name as text.
+
+    Bytes that are no UTF-8 become lone surrogates, and stay distinct.
+    """
     return name.decode("utf-8", "surrogateescape")
 
 

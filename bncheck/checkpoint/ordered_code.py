@@ -1,8 +1,8 @@
 """The keys of tensor slices: OrderedCode, whose byte order is the order of the values.
 
 Encoded as tensorflow/core/lib/strings/ordered_code.cc and EncodeTensorNameSlice in
-tensorflow/core/util/saved_tensor_slice_util.cc do. A key is looked up, never decoded: TensorFlow's own
-decoder refuses scalars, and both spellings of a whole dimension occur.
+tensorflow/core/util/saved_tensor_slice_util.cc do. A key is looked up, never decoded: TensorFlow's
+own decoder refuses scalars, and both spellings of a whole dimension occur.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ WHOLE_DIMENSION = (0, -1)
 def slice_key(name: bytes, extents: Sequence[tuple[int, int]]) -> bytes:
     """Return the key under which a slice is stored.
 
-    `extents` holds (start, length) for each dimension, exactly as the entry spells them: a whole dimension
-    may be written (0, size) or (0, -1), and the two give different keys.
+    `extents` holds (start, length) for each dimension, exactly as the entry spells them: a whole
+    dimension may be written (0, size) or (0, -1), and the two give different keys.
     """
     parts = [_number(0), _string(name), _number(len(extents))]
     for start, length in extents:
@@ -40,7 +40,7 @@ def _string(value: bytes) -> bytes:
 
 
 def _signed(value: int) -> bytes:
-    """Encode as two's complement of n bytes whose n + 1 top bits are the sign, the top n of them flipped."""
+    """Encode as two's complement of n bytes: n + 1 sign bits on top, the first n flipped."""
     size = 1
     while not -(1 << (7 * size - 1)) <= value < 1 << (7 * size - 1):
         size += 1

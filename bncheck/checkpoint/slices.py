@@ -57,8 +57,8 @@ def resolve(extents: Extents, shape: Sequence[int]) -> Box:
 def check_coverage(boxes: Iterable[Box], shape: Sequence[int]) -> None:
     """Check that the slices are as many elements as the tensor, before the tensor is allocated.
 
-    Raises ValueError where they are not. Together with `assemble`, which refuses overlaps, this proves that
-    every element is given exactly once.
+    Raises ValueError where they are not. Together with `assemble`, which refuses overlaps, this
+    proves that every element is given exactly once.
     """
     covered = sum(element_count(box.sizes) for box in boxes)
     if covered != element_count(shape):

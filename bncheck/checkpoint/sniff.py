@@ -33,7 +33,10 @@ _MAGIC: Final = (
 
 
 def describe(file: RegularFile) -> str:
-    """Return what the file is, to be read after the word 'is'; nothing in it is executed or unpickled."""
+    """Return what the file is, to be read after the word 'is'.
+
+    Nothing in it is executed or unpickled.
+    """
     if not file.size:
         return "an empty file; was the copy interrupted?"
     head = file.head(_HEAD)

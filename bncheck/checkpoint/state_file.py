@@ -1,7 +1,8 @@
 """The `checkpoint` state file: which of a directory's checkpoints is the latest.
 
-It is a CheckpointState in protobuf's text format, as tf.train.get_checkpoint_state reads it; all spellings
-that the text format allows (either quote, escapes, comments, adjacent strings) are therefore accepted.
+It is a CheckpointState in protobuf's text format, as tf.train.get_checkpoint_state reads it; all
+spellings that the text format allows (either quote, escapes, comments, adjacent strings) are
+therefore accepted.
 """
 
 from __future__ import annotations
@@ -35,9 +36,7 @@ def read_state(path: str) -> str:
             raise DamagedError(path, f"is {file.size} bytes long, too long for a state file")
         data = file.head(_LARGEST)
     try:
-        state = text_format.Parse(
-            data.decode("utf-8"), CheckpointState(), allow_unknown_field=True
-        )
+        state = text_format.Parse(data.decode("utf-8"), CheckpointState(), allow_unknown_field=True)
     except (text_format.ParseError, UnicodeError) as error:
         raise DamagedError(
             path,
@@ -50,9 +49,10 @@ def read_state(path: str) -> str:
 def candidate_prefixes(directory: str, written: str) -> list[str]:
     """Return the prefixes that a written path can mean, the likeliest first.
 
-    A relative path counts from the state file's directory. An absolute one may be stale, because the
-    directory was moved, or come from Windows: then its last part is looked for in the directory. A path that
-    is `.` or ends in `/` is a checkpoint without a basename: `DIRECTORY/.index`.
+    A relative path counts from the state file's directory. An absolute one may be stale, because
+    the directory was moved, or come from Windows: then its last part is looked for in the
+    directory. A path that is `.` or ends in `/` is a checkpoint without a basename:
+    `DIRECTORY/.index`.
     """
     here = os.path.join(directory, "")
     if written == "." or not written:

@@ -15,7 +15,6 @@ import numpy as np
 from bncheck.checkpoint.checksums import mask
 from bncheck.checkpoint.varint import read_varint
 
-
 if TYPE_CHECKING:
     from typing import Any
 
@@ -25,8 +24,9 @@ if TYPE_CHECKING:
 def decode_strings(data: bytes, count: int, crc: int, *, big_endian: bool) -> NDArray[Any]:
     """Return a flat array of `count` bytes objects; `crc` is the entry's stored checksum.
 
-    Raises ValueError where the lengths do not fit the data or a checksum fails. The lengths' checksum is over
-    each length as uint32 (uint64 above 2**32 - 1) in the writer's byte order, not over the varints.
+    Raises ValueError where the lengths do not fit the data or a checksum fails. The lengths'
+    checksum is over each length as uint32 (uint64 above 2**32 - 1) in the writer's byte order, not
+    over the varints.
     """
     strings = np.empty(count, np.object_)
     if not data and not count:

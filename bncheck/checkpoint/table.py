@@ -1,7 +1,8 @@
 """The sorted string table: the `.index` file of a V2 checkpoint, the whole file of a V1 checkpoint.
 
-It is LevelDB's table format without filter blocks (github.com/google/leveldb, doc/table_format.md), as
-tensorflow/core/lib/io/table.cc and block.cc read it: data blocks, a metaindex block, an index block, a footer.
+It is LevelDB's table format without filter blocks (github.com/google/leveldb, doc/table_format.md),
+as tensorflow/core/lib/io/table.cc and block.cc read it: data blocks, a metaindex block, an index
+block, a footer.
 """
 
 from __future__ import annotations
@@ -60,7 +61,8 @@ class Table:
             )
         _, position = self._handle(footer, 0, footer_at)  # the metaindex, always empty
         index, _ = self._handle(footer, position, footer_at)
-        # An index key is only a separator: at least the block's last key, less than the next block's first.
+        # An index key is only a separator: at least the block's last key, less than the next
+        # block's first.
         self._separators: list[bytes] = []
         self._handles: list[tuple[int, int]] = []
         for key, value in self._entries(*index, "the index block"):
@@ -134,18 +136,22 @@ class Table:
         try:
             length, _ = read_varint(contents, 0, len(contents))
             if length > _SNAPPY_LARGEST_RATIO * len(contents):
-                raise ValueError(f"{len(contents)} bytes cannot hold {length}")
+                raise self._bad_snappy(offset, what, f"{len(contents)} bytes cannot hold {length}")
             return bytes(cramjam.snappy.decompress_raw(contents))
         except (ValueError, cramjam.DecompressionError) as error:
-            raise DamagedError(
-                self._file.path, f"{what} is no valid Snappy data: {error}", offset=offset
-            ) from None
+            raise self._bad_snappy(offset, what, str(error)) from None
+
+    def _bad_snappy(self, offset: int, what: str, reason: str) -> DamagedError:
+        return DamagedError(
+            self._file.path, f"{what} is no valid Snappy data: {reason}", offset=offset
+        )
 
 
 def _decode_block(contents: bytes) -> list[tuple[bytes, bytes]]:
-    """Decode a block's prefix-compressed entries: shared, non_shared, value_length, key delta, value.
+    """Decode a block's entries: shared, non_shared, value_length, key delta, value.
 
-    Keys must ascend strictly, in unsigned byte order. Raises ValueError where the block breaks its format.
+    Keys must ascend strictly, in unsigned byte order. Raises ValueError where the block breaks its
+    format.
     """
     if len(contents) < 4:
         raise ValueError("no restart array")

@@ -1,8 +1,8 @@
 """V1 checkpoints: one table file (or several shards) whose values are SavedTensorSlices messages.
 
-Read as TensorSliceReader in tensorflow/core/util/tensor_slice_reader.cc does: the entry under the empty key
-lists the tensors and their slices, each slice is an entry of its own. There is no checksum for a tensor:
-its table block's guards it.
+Read as TensorSliceReader in tensorflow/core/util/tensor_slice_reader.cc does: the entry under the
+empty key lists the tensors and their slices, each slice is an entry of its own. There is no
+checksum for a tensor: its table block's guards it.
 """
 
 from __future__ import annotations
@@ -44,8 +44,7 @@ _VALUE_FIELDS: Final = {
     "uint64": "uint64_val",
     "string": "string_val",
 } | dict.fromkeys(
-    ("int32", "uint8", "int16", "int8", "uint16")
-    + ("qint8", "quint8", "qint16", "quint16", "qint32"),
+    ["int32", "uint8", "int16", "int8", "uint16", "qint8", "quint8", "qint16", "quint16", "qint32"],
     "int_val",
 )
 
@@ -110,7 +109,7 @@ class TensorSlices(Checkpoint):
             )
 
     def read(self, names: Iterable[str]) -> Values:
-        """Read the values of the named variables; of each table file, only the blocks that hold them."""
+        """Read the values of the named variables, and only the blocks that hold them."""
         values = Values()
         wanted = {name: self._tensors[name] for name in names}
         slices, broken = self._read_slices(wanted)
@@ -129,7 +128,7 @@ class TensorSlices(Checkpoint):
     def _read_slices(
         self, tensors: dict[str, _Tensor]
     ) -> tuple[dict[tuple[int, bytes], bytes], dict[int, BncheckError]]:
-        """Return the stored slices by shard and key, and the error of each shard that could not be read."""
+        """Return the stored slices by shard and key, and each unreadable shard's error."""
         keys: dict[int, list[bytes]] = {}
         for tensor in tensors.values():
             for shard, extents in tensor.slices:

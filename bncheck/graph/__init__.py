@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
 from bncheck.errors import NotFoundError
 from bncheck.graph.meta_graph import read_meta_graph
-from bncheck.graph.model import Graph
+
+if TYPE_CHECKING:
+    from bncheck.graph.model import Graph
 
 
 def load_graph(path: str) -> Graph:

@@ -19,8 +19,21 @@ SAVE_OPS: Final = frozenset(("SaveV2", "SaveSlices", "Save"))
 
 # Ops whose output is their first input's value, possibly moved, cast or of another shape.
 _PASS_ON: Final = frozenset(
-    "Identity ReadVariableOp Switch RefSwitch Enter RefEnter Exit Cast Reshape Squeeze ExpandDims "
-    "StopGradient Snapshot".split()
+    [
+        "Identity",
+        "ReadVariableOp",
+        "Switch",
+        "RefSwitch",
+        "Enter",
+        "RefEnter",
+        "Exit",
+        "Cast",
+        "Reshape",
+        "Squeeze",
+        "ExpandDims",
+        "StopGradient",
+        "Snapshot",
+    ]
 )
 _MERGE: Final = frozenset(("Merge", "RefMerge"))
 _FLOATS: Final = {"float32": "float_val", "float64": "double_val"}
@@ -46,7 +59,8 @@ class Dataflow:
     def passed_on(self, tensor: str) -> Iterator[NodeDef]:
         """Yield the nodes whose value a tensor may be, the tensor's own node included.
 
-        The way goes back through ops that pass their input on unchanged in kind, and through both sides of a Merge.
+        The way goes back through ops that pass their input on unchanged in kind, and through both
+        sides of a Merge.
         """
         pending = [tensor]
         seen: set[str] = set()
@@ -66,7 +80,9 @@ class Dataflow:
         return {node.name for node in self.passed_on(tensor) if node.op in VARIABLE_OPS}
 
     def constants_behind(self, tensor: str) -> set[float]:
-        """Return the uniform constants that a tensor may be; 1 - x counts, as momentum's complement.
+        """Return the uniform constants that a tensor may be.
+
+        1 - x counts, as momentum's complement.
 
         A tensor that can also be something else than a constant gives what is constant of it.
         """
@@ -90,7 +106,7 @@ class Dataflow:
         return {value for value in values if value is not None}
 
     def initial_value(self, tensor: str) -> float | None:
-        """Return the number that an initializer writes into every element, None where it is no such number."""
+        """Return the number that an initializer writes into every element, else None."""
         for node in self.passed_on(tensor):
             if node.op == "Const":
                 return uniform_value(node.attr["value"].tensor)
@@ -118,7 +134,7 @@ class Dataflow:
 
 
 def uniform_value(tensor: TensorProto) -> float | None:
-    """Return the one floating-point number that a constant holds everywhere, None where there is none.
+    """Return the one floating-point number that a constant holds everywhere, else None.
 
     A constant's values are either its raw bytes or a list that stands for its last number repeated
     (tensorflow/core/framework/tensor.proto).

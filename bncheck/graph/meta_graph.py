@@ -30,8 +30,8 @@ _APPLY_PREFIXES = ("Apply", "ResourceApply", "SparseApply", "ResourceSparseApply
 def read_meta_graph(path: str) -> Graph:
     """Read a binary MetaGraphDef; nothing in it is executed.
 
-    Raises NotFoundError, NotACheckpointError where the file is something else, UnsupportedError beyond 2 GiB, and
-    DamagedError where it is cut off.
+    Raises NotFoundError, NotACheckpointError where the file is something else, UnsupportedError
+    beyond 2 GiB, and DamagedError where it is cut off.
     """
     with RegularFile(path) as file:
         if file.size > _LARGEST:
@@ -133,7 +133,10 @@ class _Builder:
         return self._flow.initial_value(source)
 
     def _saved_as(self) -> dict[str, str] | None:
-        """Return what the graph's own Saver saves, by the inputs of its save ops; None without a Saver."""
+        """Return what the graph's own Saver saves, by the inputs of its save ops.
+
+        None without a Saver.
+        """
         saver = self._meta.saver_def
         if not saver.save_tensor_name:
             return None
@@ -148,7 +151,7 @@ class _Builder:
         return saved if found else None
 
     def _saved_by(self, node: NodeDef) -> Iterable[tuple[str, str]]:
-        """Return the names and tensors of one save op: inputs are a file name, names, (slices,) tensors."""
+        """Return one save op's names and tensors; its inputs: file, names, (slices,) tensors."""
         if len(node.input) < 2:
             return ()
         constant = self._flow.node(node.input[1])
@@ -160,7 +163,7 @@ class _Builder:
         return zip(names, tensors, strict=False)
 
     def _momenta(self) -> Mapping[str, float]:
-        """Return the momentum of each moving average: `variable -= (variable - batch) * (1 - momentum)`.
+        """Return each moving average's momentum: `variable -= (variable - batch) * (1 - momentum)`.
 
         The factor 1 - momentum is a constant, or a choice by is_training between that and 0.
         """
@@ -184,7 +187,7 @@ class _Builder:
         return momenta
 
     def _epsilons(self) -> Mapping[str, float]:
-        """Return the epsilon of each batch-norm op by every variable it reads, fused or as variance + epsilon."""
+        """Return each batch norm's epsilon by the variables that it reads, fused or not."""
         epsilons: dict[str, float] = {}
         for node in self._flow.nodes.values():
             if node.op in _BATCH_NORM_OPS:
@@ -203,9 +206,7 @@ class _Builder:
                 epsilons[self._full_name.get(variable, variable)] = float(f"{epsilon:.7g}")
 
     def _role(self) -> str:
-        trained = any(
-            node.op.startswith(_APPLY_PREFIXES) for node in self._flow.nodes.values()
-        )
+        trained = any(node.op.startswith(_APPLY_PREFIXES) for node in self._flow.nodes.values())
         return "training" if trained or "train_op" in self._meta.collection_def else "unknown"
 
 

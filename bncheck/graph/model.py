@@ -27,11 +27,13 @@ def strip_output(name: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class GraphVariable:
-    """One variable of a graph under the name that a Saver gives it; parts count as their full variable.
+    """One variable of a graph under the name that a Saver gives it.
 
-    `shape` is None where the graph does not fix it. `initial` is the number that the graph's own initializer
-    writes into every element, and None where it writes anything else (random numbers, an array);
-    `initial_known` tells that from a graph that does not say.
+    Parts count as their full variable.
+
+    `shape` is None where the graph does not fix it. `initial` is the number that the graph's own
+    initializer writes into every element, and None where it writes anything else (random numbers,
+    an array); `initial_known` tells that from a graph that does not say.
     """
 
     name: str
@@ -45,9 +47,10 @@ class GraphVariable:
 class Graph:
     """A program's variables and what can be read off its nodes.
 
-    `collections` maps the names of TensorFlow's collections to variable names. `saved_as` maps each variable that
-    the graph's own Saver saves to its name in the checkpoint; None where the graph has no Saver.
-    `momentum` and `epsilon` are by variable name, where an update op or a batch-norm op has them as constants.
+    `collections` maps the names of TensorFlow's collections to variable names. `saved_as` maps each
+    variable that the graph's own Saver saves to its name in the checkpoint; None where the graph
+    has no Saver. `momentum` and `epsilon` are by variable name, where an update op or a batch-norm
+    op has them as constants.
     """
 
     source: str

@@ -1,0 +1,1 @@
+"""Report to text, JSON and more: pure functions."""

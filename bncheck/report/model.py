@@ -49,8 +49,9 @@ class Skipped:
 class Report:
     """The outcome of one audit.
 
-    `remarks` are what a person should know of how the checkpoint was found. `others` counts the variables outside of
-    the layers by kind. `graph_used` maps each variable of a layer to what the graph does with it.
+    `remarks` are what a person should know of how the checkpoint was found. `others` counts the
+    variables outside of the layers by kind. `graph_used` maps each variable of a layer to what the
+    graph does with it.
     """
 
     path: str
@@ -76,7 +77,10 @@ class Report:
 
     @property
     def verdict(self) -> Verdict:
-        """Not audited wherever anything was skipped; else whether a finding reaches the level that fails."""
+        """Not audited wherever anything was skipped.
+
+        Else whether a finding reaches the level that fails.
+        """
         if self.skipped:
             return Verdict.NOT_AUDITED
         threshold = self.fail_on.value
@@ -93,7 +97,8 @@ class Report:
 def fingerprint(finding: Finding, report: Report) -> str:
     """Return what identifies a finding from run to run, in 16 hexadecimal digits.
 
-    It rests on the rule, the layer and the roles or names concerned: not on the path, the order or the numbers.
+    It rests on the rule, the layer and the roles or names concerned: not on the path, the order or
+    the numbers.
     """
     roles = {
         member.name: role.value

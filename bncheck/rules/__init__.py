@@ -33,7 +33,8 @@ def find_rule(name: str) -> Rule | None:
 def judge(evidence: Evidence, rules: Collection[Rule]) -> list[Finding]:
     """Return what the rules find, the worst first, each cause once.
 
-    A finding that another one of the same layer explains is left out; the one that stays names it in `explains`.
+    A finding that another one of the same layer explains is left out; the one that stays names it
+    in `explains`.
     """
     found = [finding for rule in rules for finding in rule.check(evidence)]
     there = {(finding.layer, finding.rule.code) for finding in found}
@@ -48,14 +49,12 @@ def judge(evidence: Evidence, rules: Collection[Rule]) -> list[Finding]:
 
 
 def _without_echoes(findings: list[Finding]) -> list[Finding]:
-    """Leave out BN401 where all that it misses is what BN101 and BN102 say is not in the checkpoint."""
+    """Leave out BN401 where BN101 and BN102 say already that the checkpoint lacks all of it."""
     missing = {"BN101": "moving_mean", "BN102": "moving_variance"}
     said = {(f.layer, missing[f.rule.code]) for f in findings if f.rule.code in missing}
     return [
         finding
         for finding in findings
         if finding.rule.code != "BN401"
-        or any(
-            (finding.layer, role) not in said for role in finding.evidence["keeps_initializer"]
-        )
+        or any((finding.layer, role) not in said for role in finding.evidence["keeps_initializer"])
     ]

@@ -10,7 +10,7 @@ from bncheck.rules.rule import Draft, Evidence, Level, rule
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from bncheck.batchnorm.layers import Layer
+    from bncheck.batchnorm.layers import Layer, Member
     from bncheck.graph.model import Graph
 
 
@@ -18,16 +18,17 @@ if TYPE_CHECKING:
 def statistics_not_saved(evidence: Evidence) -> Iterator[Draft]:
     """The graph's own Saver does not list the statistics.
 
-    What: The names that the graph's save ops write (SaveV2, SaveSlices) hold the layer's gamma or beta, or all trainable
-    variables, but not its statistics.
+    What: The names that the graph's save ops write (SaveV2, SaveSlices) hold the layer's gamma or
+    beta, or all trainable variables, but not its statistics.
 
-    Why: The Saver was built from tf.trainable_variables(), and the statistics are not trainable. No checkpoint of this
-    program will ever hold them, however well it trains.
+    Why: The Saver was built from tf.trainable_variables(), and the statistics are not trainable. No
+    checkpoint of this program will ever hold them, however well it trains.
 
     Right: A Saver that leaves out whole layers saves a part of the model on purpose.
 
-    Fix: Save all global variables: tf.train.Saver(tf.global_variables()), which is what tf.train.Saver() does. The
-    statistics of this run are lost unless its process still lives: save again from there.
+    Fix: Save all global variables: tf.train.Saver(tf.global_variables()), which is what
+    tf.train.Saver() does. The statistics of this run are lost unless its process still lives: save
+    again from there.
     """
     graph = evidence.graph
     if graph is None or graph.saved_as is None:
@@ -60,23 +61,27 @@ def statistics_not_saved(evidence: Evidence) -> Iterator[Draft]:
 
 def _affine_is_saved(layer: Layer, saved_as: Mapping[str, str]) -> bool:
     members = [layer.members[role] for role in AFFINE if role in layer.members]
-    return any(member.graph_variable and member.graph_variable.name in saved_as for member in members)
+    return any(
+        member.graph_variable and member.graph_variable.name in saved_as for member in members
+    )
 
 
 @rule("BN505", "statistics-optimized", Level.WARNING)
 def statistics_optimized(evidence: Evidence) -> Iterator[Draft]:
     """The statistics are trainable, or an optimizer keeps slots for them.
 
-    What: moving_mean or moving_variance is in the graph's TRAINABLE_VARIABLES, or the checkpoint has an optimizer's slot
-    below it (moving_mean/Adam).
+    What: moving_mean or moving_variance is in the graph's TRAINABLE_VARIABLES, or the checkpoint
+    has an optimizer's slot below it (moving_mean/Adam).
 
-    Why: A gradient step on a statistic is no running average: variances can become negative, and whatever the batches
-    say is overwritten. Weight decay pulls them towards 0.
+    Why: A gradient step on a statistic is no running average: variances can become negative, and
+    whatever the batches say is overwritten. Weight decay pulls them towards 0.
 
-    Right: Moving averages of the statistics (ExponentialMovingAverage, biased, local_step) are not slots.
+    Right: Moving averages of the statistics (ExponentialMovingAverage, biased, local_step) are not
+    slots.
 
-    Fix: Create them with trainable=False and keep them out of minimize(var_list=...). Who put them into
-    TRAINABLE_VARIABLES so that a Saver of those would hold them should save tf.global_variables() instead.
+    Fix: Create them with trainable=False and keep them out of minimize(var_list=...). Who put them
+    into TRAINABLE_VARIABLES so that a Saver of those would hold them should save
+    tf.global_variables() instead.
     """
     slots = _slots_by_variable(evidence)
     for layer in evidence.layers:
@@ -87,7 +92,7 @@ def statistics_optimized(evidence: Evidence) -> Iterator[Draft]:
                 continue
             if member.name in slots:
                 optimized[role] = f"has the optimizer slot {slots[member.name]}"
-            elif _is_trainable(member.graph_variable and member.graph_variable.name, evidence.graph):
+            elif _is_trainable(member, evidence.graph):
                 optimized[role] = "is in TRAINABLE_VARIABLES"
         if optimized:
             yield Draft(
@@ -98,8 +103,10 @@ def statistics_optimized(evidence: Evidence) -> Iterator[Draft]:
             )
 
 
-def _is_trainable(name: str | None, graph: Graph | None) -> bool:
-    return graph is not None and name in graph.collections.get("trainable_variables", ())
+def _is_trainable(member: Member, graph: Graph | None) -> bool:
+    if graph is None or member.graph_variable is None:
+        return False
+    return member.graph_variable.name in graph.collections.get("trainable_variables", ())
 
 
 def _slots_by_variable(evidence: Evidence) -> dict[str, str]:

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 def is_asked_for(member: Member, evidence: Evidence) -> bool:
     """Whether the graph expects this variable from this checkpoint.
 
-    The graph beside a checkpoint may save a part of its variables on purpose (a generator without its discriminator):
-    its Saver's list says which. Any other graph asks for all that it has.
+    The graph beside a checkpoint may save a part of its variables on purpose (a generator without
+    its discriminator): its Saver's list says which. Any other graph asks for all that it has.
     """
     if member.graph_variable is None or evidence.graph is None:
         return False
@@ -30,16 +30,18 @@ def is_asked_for(member: Member, evidence: Evidence) -> bool:
 def not_restored(evidence: Evidence) -> Iterator[Draft]:
     """A batch-norm variable of the graph has no counterpart in the checkpoint.
 
-    What: The graph has the variable among its global variables, and the checkpoint has none of its name. With the graph
-    beside the checkpoint, only what its own Saver lists is expected.
+    What: The graph has the variable among its global variables, and the checkpoint has none of its
+    name. With the graph beside the checkpoint, only what its own Saver lists is expected.
 
-    Why: A Saver fails on it. An assignment map, as every loader that matches names builds one, skips it without a
-    word: the variable keeps its initializer.
+    Why: A Saver fails on it. An assignment map, as every loader that matches names builds one,
+    skips it without a word: the variable keeps its initializer.
 
-    Right: Variables that the graph's own Saver leaves out together with their whole layer are not expected here.
+    Right: Variables that the graph's own Saver leaves out together with their whole layer are not
+    expected here.
 
-    Fix: Give the graph's scopes the checkpoint's names, or map them: tf.train.Saver({checkpoint_name: variable}). If
-    the variable is in no checkpoint at all, see BN101.
+    Fix: Give the graph's scopes the checkpoint's names, or map them:
+    tf.train.Saver({checkpoint_name: variable}). If the variable is in no checkpoint at all, see
+    BN101.
     """
     for layer in evidence.layers:
         lost = {
@@ -52,7 +54,11 @@ def not_restored(evidence: Evidence) -> Iterator[Draft]:
             yield Draft(
                 layer=layer.name,
                 variables=tuple(member.name for member in lost.values()),
-                message=("the graph's " if there else "no variable of this layer is in the checkpoint: the graph's ")
+                message=(
+                    "the graph's "
+                    if there
+                    else "no variable of this layer is in the checkpoint: the graph's "
+                )
                 + f"{', '.join(role.value for role in lost)} would keep the initial value",
                 help=_rename_help(evidence, lost),
                 evidence={"keeps_initializer": [role.value for role in lost]},
@@ -66,7 +72,8 @@ def _rename_help(evidence: Evidence, lost: dict[Role, Member]) -> str:
         if all(member.name.startswith(rename.to_prefix) for member in lost.values()):
             return (
                 f"The checkpoint has variables of the same names and shapes under "
-                f"{rename.from_prefix or 'no scope'!r} where the graph has {rename.to_prefix or 'no scope'!r} "
+                f"{rename.from_prefix or 'no scope'!r} where the graph has "
+                f"{rename.to_prefix or 'no scope'!r} "
                 f"({rename.matches} in all): rename the scope, or map the names with "
                 "tf.train.Saver({checkpoint_name: variable})."
             )
@@ -75,12 +82,12 @@ def _rename_help(evidence: Evidence, lost: dict[Role, Member]) -> str:
 
 @rule("BN402", "restore-shape-mismatch", Level.ERROR)
 def restore_shape_mismatch(evidence: Evidence) -> Iterator[Draft]:
-    """A batch-norm variable has the same name in the graph and in the checkpoint, but another shape.
+    """A batch-norm variable has another shape in the graph than in the checkpoint.
 
     What: The names match, the shapes do not.
 
-    Why: A Saver refuses to restore it. Loaders that skip what does not fit leave it at its initializer. Either way the
-    graph is not the model that was saved.
+    Why: A Saver refuses to restore it. Loaders that skip what does not fit leave it at its
+    initializer. Either way the graph is not the model that was saved.
 
     Right: A graph that does not fix the shape is not judged.
 
@@ -101,7 +108,8 @@ def restore_shape_mismatch(evidence: Evidence) -> Iterator[Draft]:
                 variables=layer.names(*shapes),
                 message="shapes differ: "
                 + ", ".join(
-                    f"{role.value} is {list(saved)} in the checkpoint and {list(expected)} in the graph"
+                    f"{role.value} is {list(saved)} in the checkpoint and {list(expected)} "
+                    "in the graph"
                     for role, (saved, expected) in shapes.items()
                 ),
                 evidence={
@@ -115,12 +123,13 @@ def restore_shape_mismatch(evidence: Evidence) -> Iterator[Draft]:
 def statistics_skipped_by_trainable_map(evidence: Evidence) -> Iterator[Draft]:
     """An assignment map built from this collection would drop the statistics.
 
-    What: The checkpoint and the graph have the statistics, but the collection that --collection names does not. Without
-    that option the map is built from the global variables, and this rule is silent.
+    What: The checkpoint and the graph have the statistics, but the collection that --collection
+    names does not. Without that option the map is built from the global variables, and this rule is
+    silent.
 
-    Why: get_assignment_map_from_checkpoint(tf.trainable_variables(), ...) is copied from BERT, which has no batch norm.
-    In a model that has, it restores gamma and beta and leaves every moving_mean and moving_variance at 0 and 1, without a
-    word.
+    Why: get_assignment_map_from_checkpoint(tf.trainable_variables(), ...) is copied from BERT,
+    which has no batch norm. In a model that has, it restores gamma and beta and leaves every
+    moving_mean and moving_variance at 0 and 1, without a word.
 
     Right: The statistics are never trainable; only the choice of the collection is wrong.
 
@@ -153,10 +162,11 @@ def unused_statistics(evidence: Evidence) -> Iterator[Draft]:
 
     What: The checkpoint has the layer's statistics, and no variable of the graph has their names.
 
-    Why: Either the graph is a part of the model that was saved, which is fine, or it calls the layer by another name, and
-    then BN401 says so from the other side.
+    Why: Either the graph is a part of the model that was saved, which is fine, or it calls the
+    layer by another name, and then BN401 says so from the other side.
 
-    Right: Serving a part of a model leaves variables over; therefore it is a note.
+    Right: Serving a part of a model leaves variables over; therefore it is a note. What a change of
+    prefix would match is left to BN401.
 
     Fix: If the layer should be restored, give it the checkpoint's name.
     """
@@ -164,14 +174,28 @@ def unused_statistics(evidence: Evidence) -> Iterator[Draft]:
         return
     for layer in evidence.layers:
         unused = [role for role in STATISTICS if _is_unused(layer, role, evidence.graph)]
-        if unused:
+        if unused and not any(_is_renamed(layer.members[role].name, evidence) for role in unused):
             yield Draft(
                 layer=layer.name,
                 variables=layer.names(*unused),
-                message=f"the graph has no variable for {' and '.join(role.value for role in unused)}",
+                message="the graph has no variable for "
+                + " and ".join(role.value for role in unused),
             )
 
 
 def _is_unused(layer: Layer, role: Role, graph: Graph) -> bool:
     member = layer.saved(role)
-    return member is not None and member.graph_variable is None and member.name not in graph.variables
+    return (
+        member is not None and member.graph_variable is None and member.name not in graph.variables
+    )
+
+
+def _is_renamed(name: str, evidence: Evidence) -> bool:
+    """Whether the graph has the variable under another prefix, which BN401 then says."""
+    if evidence.graph is None or evidence.assignment is None:
+        return False
+    return any(
+        name.startswith(rename.from_prefix)
+        and rename.to_prefix + name[len(rename.from_prefix) :] in evidence.graph.variables
+        for rename in evidence.assignment.renames
+    )

@@ -33,8 +33,9 @@ class Level(IntEnum):
 class Evidence:
     """All that the rules may look at.
 
-    `graph_is_own` says that the graph lay beside the checkpoint, so that its Saver is the one that wrote it.
-    `step` is the number of training steps, `momentum` what the user said of layers whose graph does not tell theirs.
+    `graph_is_own` says that the graph lay beside the checkpoint, so that its Saver is the one that
+    wrote it. `step` is the number of training steps, `momentum` what the user said of layers whose
+    graph does not tell theirs.
     """
 
     variables: Mapping[str, Variable]
@@ -52,8 +53,8 @@ class Evidence:
 class Finding:
     """One thing that is wrong with one layer, or with the whole checkpoint where `layer` is empty.
 
-    `evidence` holds the numbers that the finding rests on, `help` what to do about it, `explains` the codes of
-    the findings on the same layer that have this one as their cause.
+    `evidence` holds the numbers that the finding rests on, `help` what to do about it, `explains`
+    the codes of the findings on the same layer that have this one as their cause.
     """
 
     rule: Rule
@@ -70,8 +71,8 @@ class Finding:
 class Rule:
     """One pattern: its stable code, the name of the bad pattern, its level, and its check.
 
-    The check's docstring is the rule's documentation: one sentence, then paragraphs that start with "What:", "Why:",
-    "Right:" (what looks alike and is silent) and "Fix:".
+    The check's docstring is the rule's documentation: one sentence, then paragraphs that start with
+    "What:", "Why:", "Right:" (what looks alike and is silent) and "Fix:".
     """
 
     code: str
@@ -81,8 +82,8 @@ class Rule:
 
     @property
     def summary(self) -> str:
-        """The first sentence of the rule's documentation."""
-        return self.documentation.partition("\n\n")[0]
+        """The first sentence of the rule's documentation, in one line."""
+        return " ".join(self.documentation.partition("\n\n")[0].split())
 
     @property
     def documentation(self) -> str:
@@ -91,8 +92,8 @@ class Rule:
 
     @property
     def fix(self) -> str:
-        """The documentation's last paragraph, without its heading."""
-        return self.documentation.rpartition("Fix: ")[2]
+        """The documentation's last paragraph in one line, without its heading."""
+        return " ".join(self.documentation.rpartition("Fix: ")[2].split())
 
 
 RULES: Final[dict[str, Rule]] = {}
@@ -101,7 +102,10 @@ RULES: Final[dict[str, Rule]] = {}
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """What a check yields: a finding but for what the rule itself knows; an empty `help` means the rule's fix."""
+    """What a check yields: a finding but for what the rule itself knows.
+
+    An empty `help` means the rule's fix.
+    """
 
     layer: str
     variables: tuple[str, ...]

@@ -34,17 +34,20 @@ def _listed(roles: list[Role]) -> str:
 def missing_moving_mean(evidence: Evidence) -> Iterator[Draft]:
     """A batch-norm layer has other roles in the checkpoint, but no moving_mean.
 
-    What: The checkpoint holds the layer's gamma, beta or moving_variance, and nothing that could be its
-    moving_mean. Without a graph, a layer counts as batch norm by its scope's name or by its other statistic.
+    What: The checkpoint holds the layer's gamma, beta or moving_variance, and nothing that could be
+    its moving_mean. Without a graph, a layer counts as batch norm by its scope's name or by its
+    other statistic.
 
-    Why: At inference the layer subtracts moving_mean. Whatever restores this checkpoint either fails on the missing
-    key, or leaves moving_mean at 0 without a word, and the model predicts nonsense.
+    Why: At inference the layer subtracts moving_mean. Whatever restores this checkpoint either
+    fails on the missing key, or leaves moving_mean at 0 without a word, and the model predicts
+    nonsense.
 
-    Right: Layer, instance, group and virtual batch normalization have gamma and beta alone; their scopes' names are known.
+    Right: Layer, instance, group and virtual batch normalization have gamma and beta alone; their
+    scopes' names are known.
 
-    Fix: Save all global variables: tf.train.Saver(tf.global_variables()), which is what tf.train.Saver() does;
-    tf.trainable_variables() leaves the statistics out. If they were never saved, they have to be estimated again by
-    running the update ops over training data.
+    Fix: Save all global variables: tf.train.Saver(tf.global_variables()), which is what
+    tf.train.Saver() does; tf.trainable_variables() leaves the statistics out. If they were never
+    saved, they have to be estimated again by running the update ops over training data.
     """
     yield from _missing(evidence, Role.MOVING_MEAN)
 
@@ -56,32 +59,34 @@ def missing_moving_variance(evidence: Evidence) -> Iterator[Draft]:
     What: The checkpoint holds the layer's gamma, beta or moving_mean, and nothing that could be its
     moving_variance.
 
-    Why: At inference the layer divides by the square root of moving_variance. Left at its initial 1, every
-    activation behind the layer has the wrong scale.
+    Why: At inference the layer divides by the square root of moving_variance. Left at its initial
+    1, every activation behind the layer has the wrong scale.
 
-    Right: Layer, instance, group and virtual batch normalization have gamma and beta alone; their scopes' names are known.
+    Right: Layer, instance, group and virtual batch normalization have gamma and beta alone; their
+    scopes' names are known.
 
-    Fix: Save all global variables: tf.train.Saver(tf.global_variables()), which is what tf.train.Saver() does;
-    tf.trainable_variables() leaves the statistics out. If they were never saved, they have to be estimated again by
-    running the update ops over training data.
+    Fix: Save all global variables: tf.train.Saver(tf.global_variables()), which is what
+    tf.train.Saver() does; tf.trainable_variables() leaves the statistics out. If they were never
+    saved, they have to be estimated again by running the update ops over training data.
     """
     yield from _missing(evidence, Role.MOVING_VARIANCE)
 
 
 @rule("BN103", "affine-without-statistics", Level.NOTE)
 def affine_without_statistics(evidence: Evidence) -> Iterator[Draft]:
-    """There are gammas and betas without statistics, and nothing says which normalization they belong to.
+    """Gammas and betas have no statistics, and nothing says which normalization they are.
 
-    What: Scopes hold a gamma and a beta and no statistics; neither their names nor the graph tell batch normalization
-    from another one. All of them are one note.
+    What: Scopes hold a gamma and a beta and no statistics; neither their names nor the graph tell
+    batch normalization from another one. All of them are one note.
 
-    Why: If they are batch norm's, the statistics are missing. If they belong to layer, instance or group normalization,
-    or to a batch norm that uses the batch's own statistics on purpose, all is well.
+    Why: If they are batch norm's, the statistics are missing. If they belong to layer, instance or
+    group normalization, or to a batch norm that uses the batch's own statistics on purpose, all is
+    well.
 
     Right: Scopes that are called LayerNorm, instance_norm, GroupNorm and the like are not counted.
 
-    Fix: If they are batch norm's, see BN101. Otherwise there is nothing to do; --graph or a telling scope name would
-    have answered the question.
+    Fix: If they are batch norm's, see BN101. Otherwise there is nothing to do; --graph or a telling
+    scope name would have answered the question.
     """
     if evidence.unknown:
         scopes = [each.name for each in evidence.unknown]
@@ -91,7 +96,7 @@ def affine_without_statistics(evidence: Evidence) -> Iterator[Draft]:
             variables=tuple(
                 candidate.key for each in evidence.unknown for candidate in each.roles.values()
             ),
-            message=f"{len(scopes)} scope{'s have' if len(scopes) > 1 else ' has'} a gamma and a beta "
+            message=f"{len(scopes)} scope{'s have' if len(scopes) > 1 else ' has'} gamma and beta "
             f"but no statistics, and nothing says whether that is batch normalization: {shown}",
             evidence={"scopes": scopes},
         )
@@ -101,15 +106,17 @@ def affine_without_statistics(evidence: Evidence) -> Iterator[Draft]:
 def role_shape_mismatch(evidence: Evidence) -> Iterator[Draft]:
     """The variables of one layer disagree in shape.
 
-    What: moving_mean and moving_variance have different numbers of channels, or gamma or beta do not fit theirs.
+    What: moving_mean and moving_variance have different numbers of channels, or gamma or beta do
+    not fit theirs.
 
-    Why: No batch normalization can compute with them: they come from different layers or versions of the model.
+    Why: No batch normalization can compute with them: they come from different layers or versions
+    of the model.
 
-    Right: Dimensions of 1 do not count (1, 1, 1, C), nor does a gamma of one element, nor the rows of a conditional
-    batch norm, one for each class.
+    Right: Dimensions of 1 do not count (1, 1, 1, C), nor does a gamma of one element, nor the rows
+    of a conditional batch norm, one for each class.
 
-    Fix: Find out which of the variables belongs to this layer: a converter, a rename or a partial restore has mixed
-    two layers.
+    Fix: Find out which of the variables belongs to this layer: a converter, a rename or a partial
+    restore has mixed two layers.
     """
     for layer in evidence.layers:
         shapes = {

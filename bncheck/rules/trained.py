@@ -29,16 +29,18 @@ def _update_help(graph: Graph | None) -> str:
         )
     elif graph is not None:
         return (
-            "UPDATE_OPS is empty in this graph: either batch norm was built with training=False, or its updates are "
-            "elsewhere. tf.keras layers keep them in model.updates: run sess.run([train_op, model.updates]). "
-            "Batch norm written by hand has to run its own assign ops with each step. Otherwise build it with "
-            "training=True, and let the training step depend on tf.get_collection(tf.GraphKeys.UPDATE_OPS)."
+            "UPDATE_OPS is empty in this graph: batch norm was built with training=False, or its "
+            "updates are elsewhere. tf.keras layers keep them in model.updates: run "
+            "sess.run([train_op, model.updates]). Batch norm written by hand has to run its own "
+            "assign ops with each step. Otherwise build it with training=True, and let the "
+            "training step depend on tf.get_collection(tf.GraphKeys.UPDATE_OPS)."
         )
     else:
         start = "Make the training step depend on the update ops, and train again:"
     return (
         f"{start}\n{_RUN_UPDATE_OPS}\n"
-        "or use slim.learning.create_train_op. If batch norm is meant to be a plain scale and offset, --ignore BN201."
+        "or use slim.learning.create_train_op. If batch norm is meant to be a plain scale and "
+        "offset, --ignore BN201."
     )
 
 
@@ -47,8 +49,7 @@ def _initial_values(layer: Layer) -> str:
     for role in STATISTICS:
         member = layer.members[role]
         parts.append(f"{role.value} is exactly {member.expected or 0:g}")
-    count = layer.channels
-    return f"{' and '.join(parts)} in {'its only channel' if count == 1 else f'all {count} channels'}"
+    return f"{' and '.join(parts)} in every channel"
 
 
 def _is_untrained(layer: Layer) -> bool:
@@ -70,17 +71,20 @@ def _nothing_trained(evidence: Evidence) -> bool:
 def untrained_statistics(evidence: Evidence) -> Iterator[Draft]:
     """moving_mean and moving_variance are bit-exactly initial, although the rest was trained.
 
-    What: Every channel of both statistics has the very number that the initializer writes (the graph's own constant,
-    else 0 and 1), while gamma, beta or the rest of the model was trained, or there is no gamma or beta to tell by.
+    What: Every channel of both statistics has the very number that the initializer writes (the
+    graph's own constant, else 0 and 1), while gamma, beta or the rest of the model was trained, or
+    there is no gamma or beta to tell by.
 
-    Why: The first update changes the bits, so no update ever ran: the update ops were never run. In training nothing
-    shows, because there the batch's own statistics are used. At inference the layer does not normalize at all.
+    Why: The first update changes the bits, so no update ever ran: the update ops were never run. In
+    training nothing shows, because there the batch's own statistics are used. At inference the
+    layer does not normalize at all.
 
-    Right: A model whose batch norm ran with training=False from the start uses 0 and 1 in training and in serving
-    alike. The checkpoint cannot tell that from the mistake; if you know it, ignore the rule.
+    Right: A model whose batch norm ran with training=False from the start uses 0 and 1 in training
+    and in serving alike. The checkpoint cannot tell that from the mistake; if you know it, ignore
+    the rule.
 
-    Fix: Make the training step depend on tf.get_collection(tf.GraphKeys.UPDATE_OPS) with tf.control_dependencies,
-    or use slim.learning.create_train_op, and train again.
+    Fix: Make the training step depend on tf.get_collection(tf.GraphKeys.UPDATE_OPS) with
+    tf.control_dependencies, or use slim.learning.create_train_op, and train again.
     """
     if _nothing_trained(evidence):
         return
@@ -108,16 +112,19 @@ def untrained_statistics(evidence: Evidence) -> Iterator[Draft]:
 def half_trained_statistics(evidence: Evidence) -> Iterator[Draft]:
     """One of the two statistics is initial in every channel, the other is not.
 
-    What: moving_mean is bit-exactly its initial value and moving_variance is not, or the other way round.
+    What: moving_mean is bit-exactly its initial value and moving_variance is not, or the other way
+    round.
 
-    Why: Both are updated by the same training step, so one of the two update ops does not run, or one of the
-    variables was restored from elsewhere. At inference the layer normalizes wrongly.
+    Why: Both are updated by the same training step, so one of the two update ops does not run, or
+    one of the variables was restored from elsewhere. At inference the layer normalizes wrongly.
 
-    Right: A layer whose input was always 0 has the mean 0 and a variance that decayed alike in every channel. A layer
-    on standardised inputs keeps a variance of 1, with a mean within 1e-5 of 0. In half precision a variance can stay
-    at 1 because each step rounds to nothing: that is a warning.
+    Right: A layer whose input was always 0 has the mean 0 and a variance that decayed alike in
+    every channel. A layer on standardised inputs keeps a variance of 1, with a mean within 1e-5 of
+    0. In half precision a variance can stay at 1 because each step rounds to nothing: that is a
+    warning.
 
-    Fix: Run both update ops with each training step; tf.get_collection(tf.GraphKeys.UPDATE_OPS) holds them both.
+    Fix: Run both update ops with each training step; tf.get_collection(tf.GraphKeys.UPDATE_OPS)
+    holds them both.
     """
     for layer in evidence.layers:
         if layer.status is not Status.HALF_TRAINED:
@@ -130,7 +137,9 @@ def half_trained_statistics(evidence: Evidence) -> Iterator[Draft]:
             variables=(member.name,),
             message=f"{stuck.value} is exactly {member.expected or 0:g} in every channel, "
             f"although {other.value} was updated"
-            + ("" if exact else f"; it is {_dtype(member)}, so updates may have rounded to nothing"),
+            + (
+                "" if exact else f"; it is {_dtype(member)}, so updates may have rounded to nothing"
+            ),
             help=""
             if exact
             else "Keep the statistics in float32: in half precision small updates are lost.",
@@ -148,15 +157,16 @@ def _dtype(member: Member) -> str:
 def untrained_layer(evidence: Evidence) -> Iterator[Draft]:
     """Everything in this layer is initial, while other layers are trained.
 
-    What: moving_mean, moving_variance, and what the layer has of gamma and beta, are all at their initial values;
-    other layers of the same checkpoint are not.
+    What: moving_mean, moving_variance, and what the layer has of gamma and beta, are all at their
+    initial values; other layers of the same checkpoint are not.
 
-    Why: The layer is new (a head that was added after training), unused (its branch does not reach the loss), or it
-    was not restored. Only the last is a defect, and only you can tell.
+    Why: The layer is new (a head that was added after training), unused (its branch does not reach
+    the loss), or it was not restored. Only the last is a defect, and only you can tell.
 
     Right: A new layer before fine-tuning looks just like this; therefore it is a warning.
 
-    Fix: If the layer is in use, train it or restore it; if not, leave it out of the model that is served.
+    Fix: If the layer is in use, train it or restore it; if not, leave it out of the model that is
+    served.
     """
     if _nothing_trained(evidence):
         return
@@ -166,7 +176,8 @@ def untrained_layer(evidence: Evidence) -> Iterator[Draft]:
                 layer=layer.name,
                 variables=layer.names(*AFFINE, *STATISTICS),
                 message=f"the whole layer is at its initial values: {_initial_values(layer)}, and "
-                f"{' and '.join(role.value for role in AFFINE if layer.saved(role))} untouched as well",
+                + " and ".join(role.value for role in AFFINE if layer.saved(role))
+                + " untouched as well",
             )
 
 
@@ -176,12 +187,14 @@ def never_trained(evidence: Evidence) -> Iterator[Draft]:
 
     What: All statistics, and all gammas and betas, are what the initializers write.
 
-    Why: The checkpoint was saved before training, or everything was initialized again after a restore
-    (tf.global_variables_initializer() after saver.restore()). Such a model has learned nothing.
+    Why: The checkpoint was saved before training, or everything was initialized again after a
+    restore (tf.global_variables_initializer() after saver.restore()). Such a model has learned
+    nothing.
 
     Right: A checkpoint of step 0 is meant to look like this, but not to be deployed.
 
-    Fix: Take a later checkpoint. If this one is the latest, look for an initializer that runs after the restore.
+    Fix: Take a later checkpoint. If this one is the latest, look for an initializer that runs after
+    the restore.
     """
     if not _nothing_trained(evidence):
         return
@@ -189,9 +202,7 @@ def never_trained(evidence: Evidence) -> Iterator[Draft]:
     step = "" if evidence.step is None else f"; the step is {evidence.step}"
     yield Draft(
         layer="",
-        variables=tuple(
-            name for layer in layers for name in layer.names(*AFFINE, *STATISTICS)
-        ),
+        variables=tuple(name for layer in layers for name in layer.names(*AFFINE, *STATISTICS)),
         message=f"nothing was trained: all {len(layers)} layers are at their initial values{step}"
         if len(layers) > 1
         else f"nothing was trained: the only layer is at its initial values{step}",
@@ -206,16 +217,18 @@ _TOO_MUCH_INITIAL = 0.05
 def undertrained_statistics(evidence: Evidence) -> Iterator[Draft]:
     """More than 5 % of each statistic's value is still its initializer.
 
-    What: After n updates the initial value's weight is momentum**n. The momentum comes from the graph's update ops or
-    from --momentum, n from the checkpoint's step or --step.
+    What: After n updates the initial value's weight is momentum**n. The momentum comes from the
+    graph's update ops or from --momentum, n from the checkpoint's step or --step.
 
-    Why: With momentum 0.999, as slim and contrib default to, 1000 steps leave 37 % of the initial 0 and 1: the model
-    trains well and predicts badly, and slowly gets better with more steps.
+    Why: With momentum 0.999, as slim and contrib default to, 1000 steps leave 37 % of the initial 0
+    and 1: the model trains well and predicts badly, and slowly gets better with more steps.
 
-    Right: Statistics that did not start at 0 and 1 are not concerned: a variance below momentum**n proves that (no
-    batch's variance is negative). Nor are zero-debiased averages.
+    Right: Statistics that did not start at 0 and 1 are not concerned: a variance below momentum**n
+    proves that (no batch's variance is negative). Nor are zero-debiased averages (contrib debiases
+    the mean alone).
 
-    Fix: Train longer, use a smaller momentum (0.9 to 0.99), or run the update ops over more training data before saving.
+    Fix: Train longer, use a smaller momentum (0.9 to 0.99), or run the update ops over more
+    training data before saving.
     """
     if not evidence.step or evidence.step < 0:
         return
@@ -224,7 +237,7 @@ def undertrained_statistics(evidence: Evidence) -> Iterator[Draft]:
         variance = layer.members.get(Role.MOVING_VARIANCE)
         if (
             momentum is None
-            or layer.zero_debiased
+            or Role.MOVING_VARIANCE in layer.zero_debiased
             or layer.status is not Status.TRAINED
             or variance is None
             or variance.summary is None
@@ -232,12 +245,16 @@ def undertrained_statistics(evidence: Evidence) -> Iterator[Draft]:
         ):
             continue
         weight = momentum**evidence.step
-        # float32 rounds each of the updates; a thousandth of slack is far more than that adds up to.
+        # float32 rounds each of the updates; a thousandth of slack is far more than that adds up
+        # to.
+        debiased = Role.MOVING_MEAN in layer.zero_debiased
         if weight > _TOO_MUCH_INITIAL and variance.summary.minimum >= weight * 0.999:
             yield Draft(
                 layer=layer.name,
-                variables=layer.names(*STATISTICS),
-                message=f"{weight:.0%} of the statistics is still the initial 0 and 1: "
+                variables=layer.names(*(STATISTICS[1:] if debiased else STATISTICS)),
+                message=f"{weight:.0%} of "
+                f"{'moving_variance' if debiased else 'the statistics'} is still the initial "
+                f"{'1' if debiased else '0 and 1'}: "
                 f"{evidence.step} updates at momentum {momentum:g}",
                 evidence={"momentum": momentum, "step": evidence.step, "initial_weight": weight},
             )
@@ -247,15 +264,16 @@ def undertrained_statistics(evidence: Evidence) -> Iterator[Draft]:
 def dead_channels(evidence: Evidence) -> Iterator[Draft]:
     """Some channels never had an input other than 0.
 
-    What: The mean is exactly 0 and the variance has decayed from its initial 1 towards 0, as momentum**n does.
+    What: The mean is exactly 0 and the variance has decayed from its initial 1 towards 0, as
+    momentum**n does.
 
-    Why: The channel is constant in front of this layer, mostly because a ReLU there is always off. It costs capacity,
-    not correctness.
+    Why: The channel is constant in front of this layer, mostly because a ReLU there is always off.
+    It costs capacity, not correctness.
 
     Right: A channel that lives never has a mean of exactly 0.
 
-    Fix: Nothing has to be done for serving. In training, a lower learning rate or another initializer keeps channels
-    alive.
+    Fix: Nothing has to be done for serving. In training, a lower learning rate or another
+    initializer keeps channels alive.
     """
     for layer in evidence.layers:
         mean, variance = (layer.members.get(role) for role in STATISTICS)

@@ -19,7 +19,8 @@ _HUGE_VARIANCE: Final = 1e6
 _LARGE_VARIANCE: Final = 1e4
 _OUTLIER: Final = 1e4
 _FEWEST_LAYERS_FOR_MEDIAN: Final = 3
-# Converters that subtract an epsilon leave variances of about -1e-5. Without the graph's epsilon, nothing lower is safe.
+# Converters that subtract an epsilon leave variances of about -1e-5. Without the graph's epsilon,
+# nothing lower is safe.
 _SAFE_EPSILON: Final = 1e-5
 
 
@@ -29,13 +30,13 @@ def non_finite_values(evidence: Evidence) -> Iterator[Draft]:
 
     What: At least one element of gamma, beta, or a statistic is not a finite number.
 
-    Why: Every prediction that passes this channel is NaN. Training can look healthy for long, since it never reads the
-    statistics; one NaN in a batch stays in them for ever.
+    Why: Every prediction that passes this channel is NaN. Training can look healthy for long, since
+    it never reads the statistics; one NaN in a batch stays in them for ever.
 
     Right: Nothing that works looks like this.
 
-    Fix: Take a checkpoint from before the first NaN. Look for a diverging loss, or for fused batch norm on batches
-    of one element for each channel (the last, partial batch: drop_remainder=True).
+    Fix: Take a checkpoint from before the first NaN. Look for a diverging loss, or for fused batch
+    norm on batches of one element for each channel (the last, partial batch: drop_remainder=True).
     """
     for layer in evidence.layers:
         counts = {
@@ -62,15 +63,16 @@ def non_finite_values(evidence: Evidence) -> Iterator[Draft]:
 def negative_variance(evidence: Evidence) -> Iterator[Draft]:
     """moving_variance is below 0.
 
-    What: At least one channel's variance is negative: an error where it is below -epsilon, a warning above.
+    What: At least one channel's variance is negative: an error where it is below -epsilon, a
+    warning above.
 
-    Why: The layer divides by sqrt(moving_variance + epsilon): below -epsilon that is NaN. Above, it works, but no
-    variance is ever negative, so something else than training wrote it.
+    Why: The layer divides by sqrt(moving_variance + epsilon): below -epsilon that is NaN. Above, it
+    works, but no variance is ever negative, so something else than training wrote it.
 
     Right: Weights converted from Caffe can have variances of about -1e-5; those are the warnings.
 
-    Fix: Look for an optimizer that trains the variance (BN505), a wrong formula across replicas, or a converter that mixed
-    up its arrays; then estimate the statistics again.
+    Fix: Look for an optimizer that trains the variance (BN505), a wrong formula across replicas, or
+    a converter that mixed up its arrays; then estimate the statistics again.
     """
     for layer in evidence.layers:
         summary = layer.summary(Role.MOVING_VARIANCE)
@@ -99,15 +101,16 @@ def negative_variance(evidence: Evidence) -> Iterator[Draft]:
 def exploded_statistics(evidence: Evidence) -> Iterator[Draft]:
     """A variance is far beyond what normalized activations have.
 
-    What: A channel's variance is above 1e6, or above 1e4 and 1e4 times the median of the layers' largest variances.
+    What: A channel's variance is above 1e6, or above 1e4 and 1e4 times the median of the layers'
+    largest variances.
 
-    Why: The inputs of this layer grew without bound, mostly right before training diverged. In half precision such
-    values overflow.
+    Why: The inputs of this layer grew without bound, mostly right before training diverged. In half
+    precision such values overflow.
 
     Right: A first layer on raw inputs from 0 to 255 has variances of thousands.
 
-    Fix: Look at what feeds this layer: inputs that were not scaled, a learning rate that is too high, or a layer that
-    is missing its normalization.
+    Fix: Look at what feeds this layer: inputs that were not scaled, a learning rate that is too
+    high, or a layer that is missing its normalization.
     """
     largest = {
         layer.name: summary.maximum
@@ -135,13 +138,14 @@ def zero_variance(evidence: Evidence) -> Iterator[Draft]:
 
     What: Every element of moving_variance is 0, and that is not its initial value.
 
-    Why: The layer divides by sqrt(epsilon) alone, so that it multiplies its input by about 30. Either one layer is used on
-    several inputs whose updates overwrite each other, or its input was constant for the whole training.
+    Why: The layer divides by sqrt(epsilon) alone, so that it multiplies its input by about 30.
+    Either one layer is used on several inputs whose updates overwrite each other, or its input was
+    constant for the whole training.
 
     Right: Single channels with variance 0 are dead, not wrong: see BN206.
 
-    Fix: Give each input a batch norm of its own, or update the statistics in one place only; check that the layer's
-    input is not constant.
+    Fix: Give each input a batch norm of its own, or update the statistics in one place only; check
+    that the layer's input is not constant.
     """
     for layer in evidence.layers:
         member = layer.members.get(Role.MOVING_VARIANCE)
@@ -164,13 +168,17 @@ def zero_variance(evidence: Evidence) -> Iterator[Draft]:
 def out_of_half_range(evidence: Evidence) -> Iterator[Draft]:
     """There are values that float16 cannot hold.
 
-    What: A value is beyond 65504, or a variance is so small (below 3e-8) that float16 rounds it to 0.
+    What: A value is beyond 65504, or a variance is so small (below 3e-8) that float16 rounds it to
+    0.
 
-    Why: In float32 nothing is wrong. Cast to half precision, the large ones become Inf, and a prediction NaN.
+    Why: In float32 nothing is wrong. Cast to half precision, the large ones become Inf, and a
+    prediction NaN.
 
-    Right: Dead channels' variances are not counted, nor is anything that is stored in half precision already.
+    Right: Dead channels' variances are not counted, nor is anything that is stored in half
+    precision already.
 
-    Fix: Keep batch normalization in float32 when the rest of the model is converted to half precision.
+    Fix: Keep batch normalization in float32 when the rest of the model is converted to half
+    precision.
     """
     for layer in evidence.layers:
         named = {

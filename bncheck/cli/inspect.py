@@ -1,0 +1,125 @@
+"""`bncheck inspect`: one checkpoint, from its bytes to a verdict."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from bncheck.report.model import Report
+
+
+@click.command(short_help="List a checkpoint's batch norm, match it to its graph, and judge it.")
+@click.argument("path")
+@click.option(
+    "--graph", metavar="FILE", help="The graph to match with: a .meta file. Default: PREFIX.meta."
+)
+@click.option("--no-graph", is_flag=True, help="Judge by names and values alone.")
+@click.option(
+    "--collection",
+    type=click.Choice(["global", "trainable", "model"]),
+    default="global",
+    show_default=True,
+    help="The graph's variables that the assignment map is built from.",
+)
+@click.option(
+    "--momentum",
+    type=click.FloatRange(0, 1, max_open=True),
+    help="The averages' momentum, where no graph tells it.",
+)
+@click.option(
+    "--step",
+    type=click.IntRange(0),
+    help="How often the statistics were updated. Default: the global step.",
+)
+@click.option(
+    "--select",
+    multiple=True,
+    metavar="RULE",
+    help="Only these rules (codes or names, also comma-separated).",
+)
+@click.option("--ignore", multiple=True, metavar="RULE", help="Not these rules.")
+@click.option(
+    "--fail-on",
+    type=click.Choice(["error", "warning", "note", "never"]),
+    default="error",
+    show_default=True,
+    help="From which level on findings exit with 1.",
+)
+@click.option(
+    "--all", "everything", is_flag=True, help="List every variable, not only batch norm's."
+)
+@click.option(
+    "--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True
+)
+@click.option("-o", "--output", metavar="FILE", help="Write the report to a file.")
+@click.option(
+    "--color", type=click.Choice(["auto", "always", "never"]), default="auto", show_default=True
+)
+@click.option("-q", "--quiet", is_flag=True, help="Only the findings and the verdict.")
+def command(
+    path: str,
+    *,
+    graph: str | None,
+    no_graph: bool,
+    collection: str,
+    momentum: float | None,
+    step: int | None,
+    select: tuple[str, ...],
+    ignore: tuple[str, ...],
+    fail_on: str,
+    everything: bool,
+    form: str,
+    output: str | None,
+    color: str,
+    quiet: bool,
+) -> int:
+    """List the batch-norm variables of a checkpoint, match them to its graph, and judge them.
+
+    PATH is a checkpoint's prefix (model.ckpt-60), one of its files, or a directory with a
+    checkpoint in it. The graph is PREFIX.meta where that lies beside it.
+    """
+    if graph is not None and no_graph:
+        raise click.UsageError("--graph and --no-graph exclude each other")
+    from bncheck.audit import Options, inspect
+    from bncheck.cli.options import selected_rules
+    from bncheck.report.model import FailOn
+
+    report = inspect(
+        path,
+        Options(
+            graph=graph,
+            use_graph=not no_graph,
+            collection=collection,
+            rules=selected_rules(select, ignore),
+            fail_on=FailOn[fail_on.upper()],
+            momentum=momentum,
+            step=step,
+        ),
+    )
+    _write(report, form, output, color, everything=everything, quiet=quiet)
+    return report.exit_code
+
+
+def _write(
+    report: Report, form: str, output: str | None, color: str, *, everything: bool, quiet: bool
+) -> None:
+    from io import StringIO
+
+    from bncheck.cli.output import make_console, write_file
+
+    if form == "json":
+        from bncheck.report.json_format import to_json
+
+        text = to_json(report)
+        if output is None:
+            click.echo(text, nl=False)
+    else:
+        from bncheck.report.text import print_report
+
+        buffer = None if output is None else StringIO()
+        print_report(report, make_console(color, buffer), everything=everything, quiet=quiet)
+        text = "" if buffer is None else buffer.getvalue()
+    if output is not None:
+        write_file(output, text)

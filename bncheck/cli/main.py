@@ -1,0 +1,88 @@
+"""The command line: commands, each imported when it is called, and what is said on failure."""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib import import_module
+from typing import Final
+
+import click
+
+import bncheck
+
+BUG_EXIT: Final = 4
+NOT_AUDITED_EXIT: Final = 3
+
+_COMMANDS: Final = {
+    "inspect": "List a checkpoint's batch norm, match it to its graph, and judge it.",
+    "rules": "Print the catalogue of rules, or one rule in full.",
+}
+
+
+class _Commands(click.Group):
+    """A group that knows its commands' names and one-line helps without importing them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        if cmd_name not in _COMMANDS:
+            return None
+        command = import_module(f"bncheck.cli.{cmd_name}").command
+        return command if isinstance(command, click.Command) else None
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_COMMANDS.items()))
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(bncheck.__version__, prog_name="bncheck")
+def main() -> None:
+    """Audit batch normalization in TensorFlow checkpoints before they are deployed.
+
+    Exit codes: 0 clean, 1 findings, 2 wrong usage, 3 could not audit, 4 a bug in bncheck.
+    """
+
+
+def run() -> None:
+    """Run the command line and exit; only a bug shows a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        # A name that the terminal's encoding lacks must not be what stops an audit.
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(errors="backslashreplace")
+    sys.exit(_exit_code())
+
+
+def _exit_code() -> int:
+    from bncheck.errors import BncheckError
+
+    try:
+        result = main.main(prog_name="bncheck", standalone_mode=False)
+        sys.stdout.flush()
+    except click.exceptions.Exit as stop:
+        return stop.exit_code
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except click.Abort:
+        click.echo("stopped", err=True)
+        return 130
+    except BncheckError as error:
+        from bncheck.report.escape import escape
+
+        click.echo(f"bncheck: {escape(str(error))}", err=True)
+        return NOT_AUDITED_EXIT
+    except BrokenPipeError:
+        # Whoever read the report has seen enough; the interpreter would complain at its last flush.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + 13
+    except Exception:
+        import traceback
+
+        traceback.print_exc()
+        click.echo(f"bncheck {bncheck.__version__}: this is a bug; please report it.", err=True)
+        return BUG_EXIT
+    return result if isinstance(result, int) else 0

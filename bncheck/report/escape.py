@@ -1,0 +1,39 @@
+"""Names as data: what a terminal, a log or a parser would act upon is written out instead."""
+
+from __future__ import annotations
+
+from typing import Final
+
+_LONGEST: Final = 500  # characters of one name in the text report; the JSON report has it whole
+
+
+def escape(text: str) -> str:
+    r"""Return the text with what is not printable written as `\x1b`, `\u202e` and so on.
+
+    That covers control characters, line breaks, invisible ones, and those that change the direction
+    of writing.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else _code(c) for c in text)
+
+
+def escape_name(name: str) -> str:
+    """Return a name for a person: escaped, and cut where it is longer than any real name."""
+    if len(name) > _LONGEST:
+        return f"{escape(name[:_LONGEST])}… ({len(name)} characters)"
+    return escape(name)
+
+
+def _code(character: str) -> str:
+    number = ord(character)
+    if (
+        0xDC80 <= number <= 0xDCFF
+    ):  # a byte that was no UTF-8: see bncheck.checkpoint.model.decode_name
+        return f"\\x{number - 0xDC00:02x}"
+    return character.encode("unicode_escape", "surrogatepass").decode("ascii")
+
+
+def encodable(text: str) -> str:
+    r"""Return the text with bytes that were no UTF-8 written as `\xff`."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

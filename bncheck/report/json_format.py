@@ -1,0 +1,130 @@
+"""The JSON report, schema version 1: `schema-v1.json` beside this file describes it."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import TYPE_CHECKING, Any, Final
+
+import bncheck
+from bncheck.batchnorm.names import AFFINE, RENORM, STATISTICS
+from bncheck.report.escape import encodable
+from bncheck.report.model import fingerprint
+from bncheck.rules.rule import Level
+
+if TYPE_CHECKING:
+    from bncheck.batchnorm.layers import Layer, Member
+    from bncheck.report.model import Report
+    from bncheck.rules.rule import Finding
+
+SCHEMA_VERSION: Final = 1
+
+
+def to_json(report: Report) -> str:
+    """Return the report as JSON text, with a line break at its end.
+
+    Numbers that are not finite are null.
+    """
+    return json.dumps(_clean(to_dict(report)), indent=1, allow_nan=False) + "\n"
+
+
+def to_dict(report: Report) -> dict[str, Any]:
+    """Return the report as plain dicts, lists, strings and numbers."""
+    graph, assignment = report.graph, report.assignment
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "tool": {"name": "bncheck", "version": bncheck.__version__},
+        "checkpoint": {
+            "path": report.path,
+            "format": report.format,
+            "step": report.step,
+            "variables": len(report.variables),
+            "remarks": list(report.remarks),
+        },
+        "graph": graph
+        and {
+            "source": graph.source,
+            "kind": graph.kind,
+            "variables": len(graph.variables),
+            "role": graph.role,
+            "collection": report.collection,
+        },
+        "layers": [_layer(layer, report) for layer in report.layers],
+        "assignment": assignment
+        and {
+            "matched": len(assignment.matched),
+            "graph_only": list(assignment.graph_only),
+            "checkpoint_only": list(assignment.checkpoint_only),
+            "renames": [
+                {"from": each.from_prefix, "to": each.to_prefix, "matches": each.matches}
+                for each in assignment.renames
+            ],
+        },
+        "findings": [_finding(finding, report) for finding in report.findings],
+        "skipped": [{"what": each.what, "reason": each.reason} for each in report.skipped],
+        "summary": {
+            "layers": len(report.layers),
+            **{str(level): report.count(level) for level in sorted(Level, reverse=True)},
+            "suppressed": report.suppressed,
+            "verdict": report.verdict.value,
+        },
+    }
+
+
+def _layer(layer: Layer, report: Report) -> dict[str, Any]:
+    renorm = {
+        role.value: _member(layer.saved(role), report) for role in RENORM if layer.saved(role)
+    }
+    return {
+        "name": layer.name,
+        "channels": layer.channels,
+        "momentum": layer.momentum,
+        "epsilon": layer.epsilon,
+        "status": layer.status.value,
+        **{role.value: _member(layer.saved(role), report) for role in (*AFFINE, *STATISTICS)},
+        "renorm": renorm,
+    }
+
+
+def _member(member: Member | None, report: Report) -> dict[str, Any] | None:
+    if member is None or member.variable is None:
+        return None
+    summary = member.summary
+    return {
+        "name": member.name,
+        "shape": list(member.variable.shape),
+        "dtype": member.variable.dtype,
+        "min": summary and summary.minimum,
+        "max": summary and summary.maximum,
+        "mean": summary and summary.mean,
+        "std": summary and summary.std,
+        "nonfinite": summary and summary.nonfinite,
+        "initial": member.initial,
+        "graph": report.graph_used.get(member.name),
+    }
+
+
+def _finding(finding: Finding, report: Report) -> dict[str, Any]:
+    return {
+        "rule": finding.rule.code,
+        "name": finding.rule.name,
+        "level": str(finding.level),
+        "layer": finding.layer,
+        "variables": list(finding.variables),
+        "message": finding.message,
+        "evidence": dict(finding.evidence),
+        "explains": list(finding.explains),
+        "help": finding.help,
+        "fingerprint": fingerprint(finding, report),
+    }
+
+
+def _clean(value: Any) -> Any:
+    """Return the value with non-finite numbers as null and every string encodable."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, str):
+        return encodable(value)
+    if isinstance(value, dict):
+        return {encodable(key): _clean(each) for key, each in value.items()}
+    return [_clean(each) for each in value] if isinstance(value, (list, tuple)) else value
