@@ -82,7 +82,8 @@ def numpy_dtype(name: str) -> np.dtype[Any] | None:
     if name in _NOT_NUMERIC or name.startswith("DataType"):
         return None
     dtype: np.dtype[Any] = np.dtype(name)
-    return dtype.newbyteorder("<")
+    little_endian: np.dtype[Any] = dtype.newbyteorder("<")
+    return little_endian
 
 
 def is_floating(name: str) -> bool:

@@ -37,6 +37,7 @@ _FORMATS: Final = {
     "tensor-slices-v1": "V1 checkpoint (tensor slices)",
 }
 _PROSE_WIDTH: Final = 100  # columns; longer lines are hard to read
+_FULL_WIDTH: Final = 96  # columns of a row with everything in it, of a usual name
 _NAMES_SHOWN: Final = 5
 
 
@@ -63,6 +64,10 @@ class _Printer:
         self._marks = _MARKS if unicode else _PLAIN_MARKS
         self._ellipsis, self._plus_minus = ("…", "±") if unicode else ("...", "+-")
         self._worst: dict[str, Level] = {}
+        used = set(report.graph_used.values())
+        self._show_graph = bool(used - {"from-checkpoint"})
+        # With that column, 80 columns hold the range of the values, and not their mean.
+        self._brief = self._show_graph and console.width < _FULL_WIDTH
         for finding in report.findings:
             for name in finding.variables:
                 self._worst[name] = max(finding.level, self._worst.get(name, finding.level))
@@ -132,6 +137,8 @@ class _Printer:
             parts.append(f"{len(assignment.graph_only)} only in the graph")
         if assignment.checkpoint_only:
             parts.append(f"{len(assignment.checkpoint_only)} only in the checkpoint")
+        if self._report.layers and not self._show_graph:
+            parts.append("batch norm comes from the checkpoint")
         return ", ".join(parts)
 
     def _field(self, label: str, value: str) -> None:
@@ -170,7 +177,7 @@ class _Printer:
             variable = member.variable
             cells = [escape_name(name), str(list(variable.shape)) if variable else ""]
             cells += [variable.dtype if variable else "", self._values(member)]
-            if self._report.graph is not None:
+            if self._show_graph:
                 cells.append(_GRAPH_WORDS.get(self._report.graph_used.get(member.name, ""), ""))
             yield member.name, tuple(cells)
 
@@ -191,6 +198,8 @@ class _Printer:
 
     def _range(self, summary: Summary) -> str:
         span = f"{summary.minimum:.3g} {self._ellipsis} {summary.maximum:.3g}"
+        if self._brief:
+            return span
         return f"{span}, mean {summary.mean:.3g} {self._plus_minus} {summary.std:.2g}"
 
     def _row(self, name: str, cells: tuple[str, ...], widths: list[int]) -> Text:
