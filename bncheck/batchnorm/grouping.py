@@ -15,6 +15,7 @@ from bncheck.batchnorm.names import (
     Family,
     Reading,
     Role,
+    averaged_name,
     debiased_statistic,
     normalization_of,
     read_name,
@@ -63,6 +64,8 @@ def group(candidates: Iterable[Candidate]) -> Grouping:
 
     Scalars never are a role but for batch renorm's weights: a batch norm has a channel axis.
     """
+    candidates = list(candidates)
+    names = {candidate.name for candidate in candidates}
     read: dict[tuple[str, str], dict[Role, tuple[Reading, Candidate]]] = {}
     debiased: set[tuple[str, Role]] = set()
     counted: set[str] = set()
@@ -73,7 +76,7 @@ def group(candidates: Iterable[Candidate]) -> Grouping:
         helper = debiased_statistic(candidate.name)
         if helper is not None:
             debiased.add(helper)
-        reading = read_name(candidate.name)
+        reading = _read(candidate.name, names)
         if reading is None or not _can_be(reading.role, candidate):
             continue
         roles = read.setdefault((reading.scope, reading.number), {})
@@ -84,6 +87,19 @@ def group(candidates: Iterable[Candidate]) -> Grouping:
     _join_moments(read)
     _join_inner_statistics(read)
     return _weigh(read, debiased, counted)
+
+
+def _read(name: str, names: set[str]) -> Reading | None:
+    """Read a name, or the name of the variable that it is the only trace of.
+
+    A checkpoint that was released with its averaged weights alone has
+    `gamma/ExponentialMovingAverage` and no `gamma`: the average is all there is of the variable.
+    """
+    reading = read_name(name)
+    averaged = averaged_name(name)
+    if reading is None and averaged is not None and averaged not in names:
+        return read_name(averaged)
+    return reading
 
 
 def _can_be(role: Role, candidate: Candidate) -> bool:

@@ -70,6 +70,7 @@ _STANDARD: Final = {role.value: role for role in Role} | {
 _WEAK: Final = {
     "scale": Role.GAMMA,
     "offset": Role.BETA,
+    "shift": Role.BETA,
     "mean": Role.MOVING_MEAN,
     "variance": Role.MOVING_VARIANCE,
     "var": Role.MOVING_VARIANCE,
@@ -158,6 +159,12 @@ def _read_moments(op: str) -> Reading | None:
     if half and scope[:half] == scope[half:]:
         scope = scope[:half]
     return Reading("/".join(scope), "", _MOMENTS[parts[-1]], Family.MOMENTS)
+
+
+def averaged_name(name: str) -> str | None:
+    """Return the variable whose moving average a name stands for, None for other names."""
+    variable, _, leaf = name.rpartition("/")
+    return variable if leaf == "ExponentialMovingAverage" and variable else None
 
 
 def debiased_statistic(name: str) -> tuple[str, Role] | None:

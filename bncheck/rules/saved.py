@@ -135,15 +135,16 @@ def role_shape_mismatch(evidence: Evidence) -> Iterator[Draft]:
 
 
 def _fit(shapes: dict[Role, tuple[int, ...]]) -> bool:
-    channels = {element_count(shapes[role]) for role in STATISTICS if role in shapes}
-    if len(channels) > 1:
-        return False
-    if not channels:
-        return True
-    count = channels.pop()
+    """Whether the statistics are alike and the affines broadcast to them, 1s apart."""
+    plain = {role: tuple(n for n in shape if n != 1) for role, shape in shapes.items()}
+    statistics = {plain[role] for role in STATISTICS if role in plain}
+    if len(statistics) != 1:
+        return not statistics
+    channels = statistics.pop()
     for role in AFFINE:
-        size = element_count(shapes[role]) if role in shapes else 1
-        conditional = role in shapes and len(shapes[role]) == 2 and shapes[role][-1] == count
-        if size not in (1, count) and not conditional:
+        affine = plain.get(role, ())
+        rows = shapes.get(role, ())
+        conditional = len(rows) == 2 and rows[1] == element_count(channels)
+        if not conditional and channels[len(channels) - len(affine) :] != affine:
             return False
     return True

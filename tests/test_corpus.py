@@ -1,0 +1,72 @@
+"""Checkpoints by strangers, where they lie beside the repository, against their manifest."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from bncheck import BncheckError, inspect
+from bncheck.audit import Options
+from bncheck.errors import NotACheckpointError, UnsupportedError
+from tests.commands import ROOT
+
+CORPUS = ROOT.parent / "shared" / "corpus"
+MANIFEST = CORPUS / "MANIFEST.json"
+_NAME_BASED = ("TF1", "V1", "V2", "SavedModel x5")
+
+pytestmark = pytest.mark.skipif(not MANIFEST.is_file(), reason="the corpus is not here")
+
+
+def _checkpoints() -> list[tuple[str, dict[str, Any]]]:
+    items = json.loads(MANIFEST.read_text("utf-8")) if MANIFEST.is_file() else []
+    return [(item["format"], each) for item in items for each in item["checkpoints"]]
+
+
+def _is_name_based(path: str, form: str) -> bool:
+    return any(word in form for word in _NAME_BASED) and "_tf2_" not in path
+
+
+NAMED = [each for form, each in _checkpoints() if _is_name_based(each["path"], form)]
+OTHERS = [each for form, each in _checkpoints() if not _is_name_based(each["path"], form)]
+
+
+@pytest.mark.parametrize("each", NAMED, ids=[each["path"] for each in NAMED])
+def test_layers_and_states(each: dict[str, Any]) -> None:
+    path = CORPUS / each["path"]
+    report = inspect(f"{CORPUS}/{each['path']}")
+    states = [layer.status.value for layer in report.layers]
+    assert len(states) == each["batch_norm_layers"]
+    assert states.count("untrained") == each["untrained_layers"]
+    whole = bool(list(path.parent.glob("*.data-*"))) or path.is_file() or path.is_dir()
+    if not whole:
+        # An index without its data is never clean, whether or not anything had to be read from it.
+        assert report.exit_code == 3
+        assert set(states) <= {"unreadable"}
+    else:
+        assert not each["data_missing"]
+        assert report.exit_code == (1 if each["untrained_layers"] else 0)
+        if not each["untrained_layers"]:
+            assert [finding.rule.code for finding in report.findings] == []
+
+
+@pytest.mark.parametrize("each", OTHERS, ids=[each["path"] for each in OTHERS])
+def test_formats_that_are_not_read_yet_are_refused(each: dict[str, Any]) -> None:
+    with pytest.raises((UnsupportedError, NotACheckpointError)):
+        inspect(f"{CORPUS}/{each['path']}")
+
+
+def test_pytorch_file_is_called_so() -> None:
+    with pytest.raises(BncheckError, match="a PyTorch file"):
+        inspect(str(CORPUS / "xnornet-pytorch-trap" / "model.ckpt"))
+
+
+def test_graph_does_not_change_the_states() -> None:
+    path = str(CORPUS / "phasenet/190703-214543/model_95.ckpt")
+    with_graph, without = inspect(path), inspect(path, Options(use_graph=False))
+    assert with_graph.graph is not None
+    assert {layer.momentum for layer in with_graph.layers} == {0.99}
+    assert [(each.name, each.status) for each in with_graph.layers] == [
+        (each.name, each.status) for each in without.layers
+    ]
