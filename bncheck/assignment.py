@@ -8,7 +8,6 @@ variables alone, as it often is, it drops every moving_mean and moving_variance 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from bncheck.checkpoint import open_checkpoint
@@ -64,8 +63,7 @@ def _add_target(targets: dict[str, Any], variable: Any) -> None:
         targets.setdefault(slice_info.full_name, []).append(variable)
 
 
-@dataclass(frozen=True, slots=True)
-class Rename:
+class Rename(NamedTuple):
     """Prefixes that would turn misses into matches: the checkpoint's, and the graph's instead."""
 
     from_prefix: str
@@ -73,8 +71,7 @@ class Rename:
     matches: int
 
 
-@dataclass(frozen=True, slots=True)
-class Assignment:
+class Assignment(NamedTuple):
     """The map's three sets, each in the order of its source, and what could mend the misses."""
 
     matched: tuple[str, ...]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from bncheck.assignment import assign
@@ -104,7 +104,7 @@ def _report(
 ) -> Report:
     layers = build_layers(grouping.layers, checkpoint.variables, values, evidence.graph)
     present = tuple(layer for layer in layers if _is_present(layer, evidence))
-    evidence = replace(evidence, layers=present)
+    evidence = evidence._replace(layers=present)
     rules = all_rules()
     findings = judge(evidence, rules if options.rules is None else options.rules)
     suppressed = 0 if options.rules is None else len(judge(evidence, rules)) - len(findings)

@@ -7,7 +7,7 @@ names and shapes, never values.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from bncheck.batchnorm.names import (
     AFFINE,
@@ -26,8 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
+class Candidate(NamedTuple):
     """One variable as the grouping sees it.
 
     `name` is what roles are read from, `key` what the caller knows the variable by: they differ
@@ -51,8 +50,7 @@ class Group:
     zero_debiased: frozenset[Role] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
-class Grouping:
+class Grouping(NamedTuple):
     """All layers by name, and the gammas and betas of an unknown normalization."""
 
     layers: list[Group]

@@ -8,9 +8,8 @@ decide: a scope is often called something without "bn" or "norm" in it.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from enum import Enum
-from typing import Final
+from typing import Final, NamedTuple
 
 
 class Role(str, Enum):
@@ -44,8 +43,7 @@ class Family(Enum):
     WEAK = "mean, variance, scale, offset: batch norm only if all the rest agrees"
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(NamedTuple):
     """One name, read: the layer's scope, the number that TensorFlow or a person added, the role."""
 
     scope: str

@@ -7,8 +7,7 @@ CRC32C is.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
 from google.protobuf.message import DecodeError, Message
@@ -35,8 +34,7 @@ _M = TypeVar("_M", bound=Message)
 _READER_VERSION = 1  # kTensorBundleVersion: what this reader understands
 
 
-@dataclass(frozen=True, slots=True)
-class _Entry:
+class _Entry(NamedTuple):
     dtype: str
     shape: tuple[int, ...]
     shard: int

@@ -9,8 +9,8 @@ from __future__ import annotations
 import glob
 import os
 import re
-from dataclasses import dataclass, replace
 from enum import Enum
+from typing import NamedTuple
 
 from bncheck.checkpoint.files import RegularFile
 from bncheck.checkpoint.sniff import describe
@@ -42,8 +42,7 @@ class Kind(Enum):
     SLICES = "a V1 checkpoint"
 
 
-@dataclass(frozen=True, slots=True)
-class Location:
+class Location(NamedTuple):
     """A checkpoint that was found: its prefix, its V1 files, and remarks for a person.
 
     `files` is empty for a bundle, whose header says how many data files there are.
@@ -205,10 +204,10 @@ def _from_state_file(state: str) -> Location:
         found = _at_prefix(prefix)
         if found and _is_outside(prefix, directory):
             remark = f"the state file points to another directory: {written}"
-            return replace(found, remarks=(remark,))
+            return found._replace(remarks=(remark,))
         if found and prefix != prefixes[0]:
             remark = f"the state file's path is stale ({written}); read {prefix} instead"
-            return replace(found, remarks=(remark,))
+            return found._replace(remarks=(remark,))
         if found:
             return found
     gone = f"names {written!r}, which is not there" if written else "names no checkpoint"
@@ -223,8 +222,8 @@ def _only_one(directory: str, problem: str) -> Location:
     """Fall back on the only checkpoint of a directory whose state file is of no use."""
     found = _all_in(directory)
     if len(found) == 1:
-        return replace(
-            found[0], remarks=(f"{problem}; read the only checkpoint there: {found[0].prefix}",)
+        return found[0]._replace(
+            remarks=(f"{problem}; read the only checkpoint there: {found[0].prefix}",)
         )
     if not found:
         raise NotFoundError(

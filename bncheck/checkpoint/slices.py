@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -21,8 +20,7 @@ Extents = tuple[tuple[int, int], ...]
 """One slice as stored: (start, length) for each dimension; length -1 means the whole dimension."""
 
 
-@dataclass(frozen=True, slots=True)
-class Box:
+class Box(NamedTuple):
     """A slice resolved against the full shape: starts and sizes, all within it."""
 
     starts: tuple[int, ...]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import tempfile
 from typing import TYPE_CHECKING
 
 import click
@@ -44,6 +43,8 @@ def write_file(path: str, text: str) -> None:
 
     Raises click.UsageError where it cannot be written.
     """
+    import tempfile  # 4 ms
+
     directory = os.path.dirname(path) or "."
     temporary = ""
     try:

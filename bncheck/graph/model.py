@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,8 +25,7 @@ def strip_output(name: str) -> str:
     return match[1] if match else name
 
 
-@dataclass(frozen=True, slots=True)
-class GraphVariable:
+class GraphVariable(NamedTuple):
     """One variable of a graph under the name that a Saver gives it.
 
     Parts count as their full variable.

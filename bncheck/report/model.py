@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from bncheck.rules.rule import Level
 
@@ -37,8 +36,7 @@ class FailOn(Enum):
     NEVER = None
 
 
-@dataclass(frozen=True, slots=True)
-class Skipped:
+class Skipped(NamedTuple):
     """Something that could not be audited, and why."""
 
     what: str
@@ -100,6 +98,8 @@ def fingerprint(finding: Finding, report: Report) -> str:
     It rests on the rule, the layer and the roles or names concerned: not on the path, the order or
     the numbers.
     """
+    import hashlib  # 5 ms, and only reports for programs need it
+
     roles = {
         member.name: role.value
         for layer in report.layers

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from statistics import median
 from typing import TYPE_CHECKING, Final
+
+import numpy as np
 
 from bncheck.batchnorm.names import Role
 from bncheck.rules.rule import Draft, Evidence, Level, rule
@@ -117,7 +118,9 @@ def exploded_statistics(evidence: Evidence) -> Iterator[Draft]:
         for layer in evidence.layers
         if (summary := layer.summary(Role.MOVING_VARIANCE)) is not None and summary.maximum > 0
     }
-    typical = median(largest.values()) if len(largest) >= _FEWEST_LAYERS_FOR_MEDIAN else None
+    typical = None
+    if len(largest) >= _FEWEST_LAYERS_FOR_MEDIAN:
+        typical = float(np.median(list(largest.values())))
     for layer in evidence.layers:
         value = largest.get(layer.name, 0.0)
         outlier = typical is not None and value > max(_LARGE_VARIANCE, _OUTLIER * typical)
