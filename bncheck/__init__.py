@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from bncheck.version import __version__
 
 if TYPE_CHECKING:
     from bncheck.assignment import AssignmentMap, assignment_map
@@ -22,6 +22,7 @@ __all__ = [
     "AssignmentMap",
     "BncheckError",
     "Options",
+    "__version__",
     "assignment_map",
     "inspect",
     "load_graph",

@@ -13,6 +13,7 @@ from tests.commands import FIXTURES, ROOT
 
 # The one direction of imports: path -> checkpoint -> graph -> layers -> map -> rules -> report.
 ORDER = [
+    "version",
     "errors",
     "proto",
     "checkpoint",

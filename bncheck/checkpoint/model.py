@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-# Plain records are NamedTuples here and in the other rooms: a frozen dataclass takes half a millisecond
+# Plain records are NamedTuples here and elsewhere: a frozen dataclass takes half a millisecond
 # to define, a NamedTuple a seventh of that, and every run defines them all.
 class Variable(NamedTuple):
     """One named tensor of a checkpoint; `dtype` is TensorFlow's name of its type."""

@@ -10,7 +10,7 @@ from typing import Final
 
 import click
 
-import bncheck
+from bncheck.version import __version__
 
 # A start-up makes many objects and no garbage: collecting it again and again takes a twentieth of
 # the whole time (measured on a small checkpoint). A long run still collects its cycles, only less
@@ -44,7 +44,7 @@ class _Commands(click.Group):
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(bncheck.__version__, prog_name="bncheck")
+@click.version_option(__version__, prog_name="bncheck")
 def main() -> None:
     """Audit batch normalization in TensorFlow checkpoints before they are deployed.
 
@@ -93,6 +93,6 @@ def _exit_code() -> int:
         import traceback
 
         traceback.print_exc()
-        click.echo(f"bncheck {bncheck.__version__}: this is a bug; please report it.", err=True)
+        click.echo(f"bncheck {__version__}: this is a bug; please report it.", err=True)
         return BUG_EXIT
     return result if isinstance(result, int) else 0

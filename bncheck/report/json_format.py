@@ -6,11 +6,11 @@ import json
 import math
 from typing import TYPE_CHECKING, Any, Final
 
-import bncheck
 from bncheck.batchnorm.names import AFFINE, RENORM, STATISTICS
 from bncheck.report.escape import encodable
 from bncheck.report.model import fingerprint
 from bncheck.rules.rule import Level
+from bncheck.version import __version__
 
 if TYPE_CHECKING:
     from bncheck.batchnorm.layers import Layer, Member
@@ -33,7 +33,7 @@ def to_dict(report: Report) -> dict[str, Any]:
     graph, assignment = report.graph, report.assignment
     return {
         "schema_version": SCHEMA_VERSION,
-        "tool": {"name": "bncheck", "version": bncheck.__version__},
+        "tool": {"name": "bncheck", "version": __version__},
         "checkpoint": {
             "path": report.path,
             "format": report.format,
