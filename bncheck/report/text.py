@@ -15,7 +15,7 @@ from bncheck.report.model import Verdict
 from bncheck.rules.rule import Level
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Container, Iterable, Iterator
 
     from rich.console import Console
 
@@ -222,14 +222,36 @@ class _Printer:
             self._line()
             return
         self._line(Text(f"{total} other variables: {kinds}", style="bold"))
-        roles = {m.name for layer in self._report.layers for m in layer.members.values()}
-        others = [v for name, v in self._report.variables.items() if name not in roles]
-        names = [escape_name(variable.name) for variable in others]
-        widest = max(map(cell_len, names))
-        for variable, name in zip(others, names, strict=True):
-            padding = " " * (widest - cell_len(name))
-            self._line(f"  {name}{padding}  {variable.dtype} {list(variable.shape)}")
+        self._print_other_rows()
         self._line()
+
+    def _print_other_rows(self) -> None:
+        """Print a row for each variable outside of the layers, those of the graph alone last."""
+        report = self._report
+        roles = {m.name for layer in report.layers for m in layer.members.values()}
+        mapped = report.graph.collection(report.collection) if report.graph else {}
+        rows = [
+            (escape_name(name), f"{variable.dtype} {list(variable.shape)}", self._use(name, mapped))
+            for name, variable in report.variables.items()
+            if name not in roles
+        ]
+        rows += [
+            (escape_name(name), "not in the checkpoint", _GRAPH_WORDS["keeps-initializer"])
+            for name in (report.assignment.graph_only if report.assignment else ())
+            if name not in roles
+        ]
+        widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
+        for row in rows:
+            self._line(self._row("", row, widths))
+
+    def _use(self, name: str, mapped: Container[str]) -> str:
+        """Say what the graph does with a variable of the checkpoint outside of the layers."""
+        graph = self._report.graph
+        if graph is None:
+            return ""
+        if name in mapped:
+            return _GRAPH_WORDS["from-checkpoint"]
+        return _GRAPH_WORDS["keeps-initializer" if name in graph.variables else "not-in-graph"]
 
     def print_findings(self) -> None:
         """Print each rule once, with every layer it is about, and each way of mending it once."""
