@@ -173,10 +173,11 @@ def _group(checkpoint: Checkpoint, graph: Graph | None, *, own: bool) -> Groupin
         return grouping
     # The graph has all of such a layer, so nothing is missing; a name that says batch norm is worth
     # a note.
-    without = [each for each in grouping.layers if _lacks_statistics(each, graph)]
-    layers = [each for each in grouping.layers if each not in without]
+    layers: list[Group] = []
     unknown = [each for each in grouping.unknown if not _lacks_statistics(each, graph)]
-    return Grouping(layers, sorted(unknown + without, key=lambda each: each.name))
+    for each in grouping.layers:
+        (unknown if _lacks_statistics(each, graph) else layers).append(each)
+    return Grouping(layers, sorted(unknown, key=lambda each: each.name))
 
 
 def _lacks_statistics(each: Group, graph: Graph) -> bool:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from bncheck.batchnorm.names import AFFINE, RENORM, STATISTICS
 from bncheck.report.escape import encodable
-from bncheck.report.model import fingerprint
+from bncheck.report.model import fingerprints
 from bncheck.rules.rule import Level
 from bncheck.version import __version__
 
@@ -60,7 +60,10 @@ def to_dict(report: Report) -> dict[str, Any]:
                 for each in assignment.renames
             ],
         },
-        "findings": [_finding(finding, report) for finding in report.findings],
+        "findings": [
+            _finding(finding, identity)
+            for finding, identity in zip(report.findings, fingerprints(report), strict=True)
+        ],
         "skipped": [{"what": each.what, "reason": each.reason} for each in report.skipped],
         "summary": {
             "layers": len(report.layers),
@@ -104,7 +107,7 @@ def _member(member: Member | None, report: Report) -> dict[str, Any] | None:
     }
 
 
-def _finding(finding: Finding, report: Report) -> dict[str, Any]:
+def _finding(finding: Finding, identity: str) -> dict[str, Any]:
     return {
         "rule": finding.rule.code,
         "name": finding.rule.name,
@@ -115,7 +118,7 @@ def _finding(finding: Finding, report: Report) -> dict[str, Any]:
         "evidence": dict(finding.evidence),
         "explains": list(finding.explains),
         "help": finding.help,
-        "fingerprint": fingerprint(finding, report),
+        "fingerprint": identity,
     }
 
 

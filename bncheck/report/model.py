@@ -92,8 +92,8 @@ class Report:
         return {Verdict.PASS: 0, Verdict.FAIL: 1, Verdict.NOT_AUDITED: 3}[self.verdict]
 
 
-def fingerprint(finding: Finding, report: Report) -> str:
-    """Return what identifies a finding from run to run, in 16 hexadecimal digits.
+def fingerprints(report: Report) -> list[str]:
+    """Return what identifies each finding from run to run, in 16 hexadecimal digits.
 
     It rests on the rule, the layer and the roles or names concerned: not on the path, the order or
     the numbers.
@@ -101,14 +101,14 @@ def fingerprint(finding: Finding, report: Report) -> str:
     import hashlib  # 5 ms, and only reports for programs need it
 
     roles = {
-        member.name: role.value
+        (layer.name, member.name): role.value
         for layer in report.layers
-        if layer.name == finding.layer
         for role, member in layer.members.items()
     }
-    parts = [
-        finding.rule.code,
-        finding.layer,
-        *sorted(roles.get(name, name) for name in finding.variables),
-    ]
-    return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogateescape")).hexdigest()[:16]
+    prints = []
+    for finding in report.findings:
+        concerned = sorted(roles.get((finding.layer, name), name) for name in finding.variables)
+        identity = "\0".join([finding.rule.code, finding.layer, *concerned])
+        digest = hashlib.sha256(identity.encode("utf-8", "surrogateescape"))
+        prints.append(digest.hexdigest()[:16])
+    return prints

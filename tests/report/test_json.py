@@ -12,7 +12,7 @@ import pytest
 
 from bncheck import inspect, open_checkpoint
 from bncheck.report.json_format import to_json
-from bncheck.report.model import fingerprint
+from bncheck.report.model import fingerprints
 from tests.commands import FIXTURES, ROOT, bncheck
 from tests.writers import write_bundle
 
@@ -104,11 +104,11 @@ def test_fingerprints_hold_when_the_checkpoint_moves_and_its_numbers_change(tmp_
     here = inspect(str(FIXTURES / "tf1/no-update-ops"))
     moved = shutil.copytree(FIXTURES / "tf1/no-update-ops", tmp_path / "elsewhere")
     there = inspect(str(moved))
-    prints = [fingerprint(finding, here) for finding in here.findings]
-    assert prints == [fingerprint(finding, there) for finding in there.findings]
+    prints = fingerprints(here)
+    assert prints == fingerprints(there)
     assert len(set(prints)) == 2
     other = inspect(str(FIXTURES / "tf1/no-update-ops-no-meta"))
-    assert prints == [fingerprint(finding, other) for finding in other.findings]
+    assert prints == fingerprints(other)
 
 
 HOSTILE = {
