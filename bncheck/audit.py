@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -62,24 +63,24 @@ def inspect(path: str, options: Options | None = None) -> Report:
         )
     skipped: list[Skipped] = []
     graph = _find_graph(checkpoint.path, options, skipped)
-    own = graph is not None and options.graph is None
+    own = graph is not None and _is_own(graph, checkpoint.path)
     grouping = _group(checkpoint, graph, own=own)
     step_name = _step_variable(checkpoint)
     values = checkpoint.read(_names_to_read(grouping, step_name))
     skipped += _unread(checkpoint, values)
-    assignment = assign(graph, checkpoint, options.collection) if graph else None
+    layers = build_layers(grouping.layers, checkpoint.variables, values, graph)
     evidence = Evidence(
         variables=checkpoint.variables,
-        layers=(),
+        layers=tuple(layer for layer in layers if _is_present(layer, graph, own=own)),
         unknown=tuple(grouping.unknown),
         graph=graph,
         graph_is_own=own,
-        assignment=assignment,
+        assignment=assign(graph, checkpoint, options.collection) if graph else None,
         collection=options.collection,
         step=_step(values, step_name) if options.step is None else options.step,
         momentum=options.momentum,
     )
-    return _report(checkpoint, grouping, values, evidence, options, location.remarks, skipped)
+    return _report(checkpoint, evidence, options, location.remarks, tuple(skipped))
 
 
 def _unread(checkpoint: Checkpoint, values: Values) -> list[Skipped]:
@@ -95,36 +96,34 @@ def _unread(checkpoint: Checkpoint, values: Values) -> list[Skipped]:
 
 def _report(
     checkpoint: Checkpoint,
-    grouping: Grouping,
-    values: Values,
     evidence: Evidence,
     options: Options,
     remarks: tuple[str, ...],
-    skipped: list[Skipped],
+    skipped: tuple[Skipped, ...],
 ) -> Report:
-    layers = build_layers(grouping.layers, checkpoint.variables, values, evidence.graph)
-    present = tuple(layer for layer in layers if _is_present(layer, evidence))
-    evidence = evidence._replace(layers=present)
-    rules = all_rules()
-    findings = judge(evidence, rules if options.rules is None else options.rules)
-    suppressed = 0 if options.rules is None else len(judge(evidence, rules)) - len(findings)
-    members = {member.name for layer in present for member in layer.members.values()}
+    findings = judge(evidence, all_rules())
+    suppressed = 0
+    if options.rules is not None:
+        # Judged again, since a cause that is ignored no longer explains the findings behind it.
+        suppressed = sum(finding.rule not in options.rules for finding in findings)
+        findings = judge(evidence, options.rules)
+    members = {member.name for layer in evidence.layers for member in layer.members.values()}
     return Report(
         path=checkpoint.path,
         format=checkpoint.format,
         shards=checkpoint.shards,
         step=evidence.step,
         variables=checkpoint.variables,
-        layers=present,
+        layers=evidence.layers,
         findings=tuple(findings),
         remarks=remarks,
         others=Counter(kind_of(name) for name in checkpoint.variables if name not in members),
         graph=evidence.graph,
         collection=options.collection,
         assignment=evidence.assignment,
-        graph_used=_graph_used(present, evidence),
-        skipped=tuple(skipped),
-        suppressed=max(suppressed, 0),
+        graph_used=_graph_used(evidence),
+        skipped=skipped,
+        suppressed=suppressed,
         fail_on=options.fail_on,
     )
 
@@ -217,22 +216,27 @@ def _step(values: Values, name: str | None) -> int | None:
     return int(values.arrays[name]) if name is not None and name in values.arrays else None
 
 
-def _is_present(layer: Layer, evidence: Evidence) -> bool:
+def _is_own(graph: Graph, prefix: str) -> bool:
+    """Whether a graph is the one that was saved with the checkpoint."""
+    return os.path.realpath(graph.source) == os.path.realpath(prefix + ".meta")
+
+
+def _is_present(layer: Layer, graph: Graph | None, *, own: bool) -> bool:
     """Whether a layer is in the checkpoint at all, or the graph asks this checkpoint for it."""
     return any(
-        member.variable is not None or is_asked_for(member, evidence)
+        member.variable is not None or is_asked_for(member, graph, own=own)
         for member in layer.members.values()
     )
 
 
-def _graph_used(layers: tuple[Layer, ...], evidence: Evidence) -> dict[str, str]:
+def _graph_used(evidence: Evidence) -> dict[str, str]:
     """Say of each variable of a layer what the graph does with it, in the JSON report's words."""
     if evidence.graph is None or evidence.assignment is None:
         return {}
     mapped = evidence.graph.collection(evidence.collection)
     matched = set(evidence.assignment.matched)
     used: dict[str, str] = {}
-    for layer in layers:
+    for layer in evidence.layers:
         for member in layer.members.values():
             known = member.graph_variable
             if known is None:

@@ -14,16 +14,15 @@ if TYPE_CHECKING:
     from bncheck.graph.model import Graph
 
 
-def is_asked_for(member: Member, evidence: Evidence) -> bool:
+def is_asked_for(member: Member, graph: Graph | None, *, own: bool) -> bool:
     """Whether the graph expects this variable from this checkpoint.
 
     The graph beside a checkpoint may save a part of its variables on purpose (a generator without
     its discriminator): its Saver's list says which. Any other graph asks for all that it has.
     """
-    if member.graph_variable is None or evidence.graph is None:
+    if member.graph_variable is None or graph is None:
         return False
-    saved = evidence.graph.saved_as
-    return not evidence.graph_is_own or saved is None or member.graph_variable.name in saved
+    return not own or graph.saved_as is None or member.graph_variable.name in graph.saved_as
 
 
 @rule("BN401", "not-restored", Level.ERROR)
@@ -47,7 +46,8 @@ def not_restored(evidence: Evidence) -> Iterator[Draft]:
         lost = {
             role: member
             for role, member in layer.members.items()
-            if member.variable is None and is_asked_for(member, evidence)
+            if member.variable is None
+            and is_asked_for(member, evidence.graph, own=evidence.graph_is_own)
         }
         if lost:
             there = any(member.variable for member in layer.members.values())

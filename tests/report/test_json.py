@@ -91,6 +91,14 @@ def test_suppressed_findings_are_counted() -> None:
     assert (summary["suppressed"], summary["error"], summary["verdict"]) == (2, 0, "pass")
 
 
+def test_an_ignored_cause_gives_its_findings_back() -> None:
+    arguments = ("inspect", str(FIXTURES / "tf1/trainable-saver"), "--format", "json")
+    report = json.loads(bncheck(*arguments, "--ignore", "BN503").out)
+    rules = [finding["rule"] for finding in report["findings"]]
+    assert rules == ["BN101", "BN101", "BN102", "BN102"]
+    assert report["summary"]["suppressed"] == 2
+
+
 def test_numbers_that_are_not_finite_are_null() -> None:
     report = json.loads(
         to_json(inspect(str(FIXTURES / "tf1/nan"))), parse_constant=lambda name: pytest.fail(name)
