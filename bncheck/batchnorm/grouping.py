@@ -23,7 +23,7 @@ from bncheck.batchnorm.names import (
 from bncheck.checkpoint.dtypes import is_floating
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
 
 class Candidate(NamedTuple):
@@ -63,9 +63,9 @@ def group(candidates: Iterable[Candidate]) -> Grouping:
     Scalars never are a role but for batch renorm's weights: a batch norm has a channel axis.
     """
     candidates = list(candidates)
-    names = {candidate.name for candidate in candidates}
+    names = {candidate.name for candidate in candidates if candidate.in_checkpoint}
     read: dict[tuple[str, str], dict[Role, tuple[Reading, Candidate]]] = {}
-    debiased: set[tuple[str, Role]] = set()
+    debiased: dict[str, set[Role]] = {}
     counted: set[str] = set()
     for candidate in candidates:
         scope, _, leaf = candidate.name.rpartition("/")
@@ -73,7 +73,8 @@ def group(candidates: Iterable[Candidate]) -> Grouping:
             counted.add(scope)  # keras.layers.Normalization and running moments of observations
         helper = debiased_statistic(candidate.name)
         if helper is not None:
-            debiased.add(helper)
+            for layer in _inner_scopes(helper[0]):
+                debiased.setdefault(layer, set()).add(helper[1])
         reading = _read(candidate.name, names)
         if reading is None or not _can_be(reading.role, candidate):
             continue
@@ -98,6 +99,13 @@ def _read(name: str, names: set[str]) -> Reading | None:
     if reading is None and averaged is not None and averaged not in names:
         return read_name(averaged)
     return reading
+
+
+def _inner_scopes(scope: str) -> Iterator[str]:
+    """Yield a scope and all that it ends in: the layer's own is one of them."""
+    while scope:
+        yield scope
+        scope = scope.partition("/")[2]
 
 
 def _can_be(role: Role, candidate: Candidate) -> bool:
@@ -146,7 +154,7 @@ def _join_inner_statistics(
 
 def _weigh(
     read: Mapping[tuple[str, str], dict[Role, tuple[Reading, Candidate]]],
-    debiased: set[tuple[str, Role]],
+    debiased: Mapping[str, set[Role]],
     counted: set[str],
 ) -> Grouping:
     layers: list[Group] = []
@@ -155,11 +163,9 @@ def _weigh(
         group_ = _accept(scope, number, claims, counted)
         statistics = any(role in group_.roles for role in STATISTICS)
         if statistics:
-            if not _is_batch_norm_with_statistics(scope, group_):
+            if not _is_batch_norm_with_statistics(scope, group_, counted):
                 continue
-            group_.zero_debiased = frozenset(
-                role for below, role in debiased if below == scope or below.endswith("/" + scope)
-            )
+            group_.zero_debiased = frozenset(debiased.get(scope, ()))
             layers.append(group_)
         elif _is_affine_of_batch_norm(scope, group_):
             layers.append(group_)
@@ -181,9 +187,10 @@ def _accept(
     accepted = Group(f"{name} #{number}" if number else name)
     sure = {role for role, (reading, _) in claims.items() if reading.family is not Family.WEAK}
     has_statistics = any(role in sure for role in STATISTICS)
-    has_affine = any(role in claims for role in AFFINE)
-    # mean and variance alone are anything's; beside a scale or an offset of theirs they are batch
-    # norm's.
+    affine = [role for role in AFFINE if role in claims]
+    # mean and variance alone are anything's; beside a gamma or a beta, or both a scale and an
+    # offset, they are batch norm's.
+    has_affine = len(affine) == len(AFFINE) or any(role in sure for role in affine)
     weak_statistics = (
         has_affine and scope not in counted and all(role in claims for role in STATISTICS)
     )
@@ -213,8 +220,10 @@ def _drop_misnumbered(group_: Group) -> None:
             del group_.roles[role]
 
 
-def _is_batch_norm_with_statistics(scope: str, group_: Group) -> bool:
+def _is_batch_norm_with_statistics(scope: str, group_: Group, counted: set[str]) -> bool:
     """Whether statistics are batch norm's: both, or one beside an affine or in a telling scope."""
+    if scope in counted and not any(role in group_.roles for role in AFFINE):
+        return False  # the running moments of observations or rewards, with their count
     if len([role for role in (*STATISTICS, *AFFINE) if role in group_.roles]) > 1:
         return True
     return normalization_of(scope) == "batch"

@@ -106,6 +106,11 @@ class Layer:
         return None
 
     @property
+    def statistics(self) -> tuple[Role, ...]:
+        """The statistics that the layer ought to have: both, unless a graph knows of one alone."""
+        return _statistics_of(self.members)
+
+    @property
     def affine_moved(self) -> bool | None:
         """Whether training changed gamma or beta; None where there is no affine to tell by."""
         told = [
@@ -144,7 +149,7 @@ def build_layers(
                 values=readable.get(candidate.key),
                 summary=summary,
                 initial=summary.is_all(expected) if summary and expected is not None else None,
-                moved=_moved(role, summary, expected, graph_variable),
+                moved=_moved(role, summary, expected),
                 expected=expected,
                 unread=values.unread.get(candidate.key, ""),
             )
@@ -182,17 +187,12 @@ def _expected(role: Role, family: Family, graph_variable: GraphVariable | None) 
     return _DEFAULT_INITIAL.get(role, 0.0)
 
 
-def _moved(
-    role: Role,
-    summary: Summary | None,
-    expected: float | None,
-    graph_variable: GraphVariable | None,
-) -> bool | None:
+def _moved(role: Role, summary: Summary | None, expected: float | None) -> bool | None:
     """Tell whether training changed a variable.
 
-    Without a graph, a gamma or beta that is the same number in every channel was not: gradients
-    differ between channels, while initializers (gamma 0 at the end of a residual block) and weight
-    decay alone do not.
+    A gamma or beta that is the same number in every channel was not: gradients differ between
+    channels, while initializers (gamma 0 at the end of a residual block) and weight decay alone do
+    not.
     """
     if summary is None or not summary.size:
         return None
@@ -200,22 +200,47 @@ def _moved(
         return False
     if role not in AFFINE:
         return True
-    if graph_variable is not None and graph_variable.initial_known:
-        return None if expected is None else True
+    if expected is None:
+        return None
     return not (summary.is_uniform or summary.is_all(0.0))
 
 
 def _status(members: Mapping[Role, Member]) -> Status:
-    statistics = [members.get(role) for role in STATISTICS]
-    if any(member is None or member.variable is None for member in statistics):
+    statistics = [members[role] for role in STATISTICS if role in members]
+    if len(statistics) < len(_statistics_of(members)) or any(
+        member.variable is None for member in statistics
+    ):
         return Status.MISSING
-    mean, variance = (member for member in statistics if member is not None)
+    if any(member.summary is None for member in statistics):
+        return Status.UNREADABLE
+    if any(_is_damaged(role, members[role].summary) for role in STATISTICS if role in members):
+        return Status.DAMAGED
+    if all(member.initial for member in statistics):
+        return Status.UNTRAINED
+    if len(statistics) < len(STATISTICS):
+        return Status.TRAINED
+    return _status_of_both(*statistics)
+
+
+def _statistics_of(members: Mapping[Role, Member]) -> tuple[Role, ...]:
+    """Return the statistics that a layer ought to have: a graph may know of a mean alone.
+
+    Mean-only batch normalization (Salimans and Kingma, 2016, section 3.2) keeps no variance.
+    """
+    known = any(member.graph_variable is not None for member in members.values())
+    return tuple(role for role in STATISTICS if role in members or not known)
+
+
+def _is_damaged(role: Role, summary: Summary | None) -> bool:
+    if summary is None:
+        return False
+    negative = role is Role.MOVING_VARIANCE and summary.minimum < 0
+    return negative or summary.nonfinite > 0
+
+
+def _status_of_both(mean: Member, variance: Member) -> Status:
     if mean.summary is None or variance.summary is None:
         return Status.UNREADABLE
-    if mean.summary.nonfinite or variance.summary.nonfinite or variance.summary.minimum < 0:
-        return Status.DAMAGED
-    if mean.initial and variance.initial:
-        return Status.UNTRAINED
     if mean.initial and not _is_dead(variance.summary, variance.expected):
         return Status.HALF_TRAINED
     if variance.initial and not _is_standardised(mean.summary):

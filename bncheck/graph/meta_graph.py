@@ -148,6 +148,8 @@ class _Builder:
                 for name, tensor in self._saved_by(node):
                     for variable in self._flow.variables_behind(tensor):
                         saved[self._full_name.get(variable, variable)] = name
+                    # A distribution strategy saves the mean over its replicas, not a variable.
+                    saved.setdefault(name, name)
         return saved if found else None
 
     def _saved_by(self, node: NodeDef) -> Iterable[tuple[str, str]]:

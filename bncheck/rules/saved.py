@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def _missing(evidence: Evidence, role: Role) -> Iterator[Draft]:
     for layer in evidence.layers:
         there = [each for each in (*AFFINE, *STATISTICS) if layer.saved(each)]
-        if there and role not in there:
+        if there and role not in there and role in layer.statistics:
             yield Draft(
                 layer=layer.name,
                 variables=tuple(layer.members[each].name for each in there),
@@ -57,7 +57,7 @@ def missing_moving_variance(evidence: Evidence) -> Iterator[Draft]:
     """A batch-norm layer has other roles in the checkpoint, but no moving_variance.
 
     What: The checkpoint holds the layer's gamma, beta or moving_mean, and nothing that could be its
-    moving_variance.
+    moving_variance. A graph that has no such variable either is believed: mean-only batch norm.
 
     Why: At inference the layer divides by the square root of moving_variance. Left at its initial
     1, every activation behind the layer has the wrong scale.

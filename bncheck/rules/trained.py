@@ -46,7 +46,7 @@ def _update_help(graph: Graph | None) -> str:
 
 def _initial_values(layer: Layer) -> str:
     parts = []
-    for role in STATISTICS:
+    for role in layer.statistics:
         member = layer.members[role]
         parts.append(f"{role.value} is exactly {member.expected or 0:g}")
     return f"{' and '.join(parts)} in every channel"

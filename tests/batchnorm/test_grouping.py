@@ -77,6 +77,8 @@ NO_LAYERS = {
     "observations": ["obs/mean", "obs/variance", "obs/count"],
     "normalization layer": ["norm/mean", "norm/variance", "norm/count", "norm/scale"],
     "latent": ["z/mean", "z/variance"],
+    "mixture": ["mixture/mean", "mixture/variance", "mixture/scale"],
+    "running moments with their count": ["obs/running_mean", "obs/running_var", "obs/count"],
     "loss averages": ["AddN/ExponentialMovingAverage", "loss/moving_avg", "loss_1/avg"],
     "slots": ["bn/moving_mean/Adam", "bn/moving_mean/Adam_1", "bn/gamma/Momentum"],
     "powers": ["beta1_power", "beta2_power_1"],
