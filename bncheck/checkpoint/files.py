@@ -64,14 +64,21 @@ class RegularFile:
             raise DamagedError(
                 self.path,
                 f"ends at byte {self.size}, but {what} should be at {offset} to {offset + size}",
-                remedy=self._truncation_remedy(),
+                remedy=self.lfs_remedy() or "The copy is incomplete: copy the file again.",
             )
         os.lseek(self._descriptor, offset, os.SEEK_SET)
         chunks: list[bytes] = []
         missing = size
         while missing:
             # One read call returns at most about 2 GiB on Linux, whatever was asked for.
-            chunk = os.read(self._descriptor, min(missing, 1 << 30))
+            try:
+                chunk = os.read(self._descriptor, min(missing, 1 << 30))
+            except OSError as error:
+                raise DamagedError(
+                    self.path,
+                    f"{what} cannot be read: {error.strerror}",
+                    offset=offset + size - missing,
+                ) from None
             if not chunk:
                 raise DamagedError(
                     self.path,
@@ -83,10 +90,11 @@ class RegularFile:
             missing -= len(chunk)
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
-    def _truncation_remedy(self) -> str:
+    def lfs_remedy(self) -> str:
+        """Return what to do if the file is a Git LFS pointer; empty if it is none."""
         if self.size < 1024 and self.head(len(_GIT_LFS_POINTER)) == _GIT_LFS_POINTER:
             return "It is a Git LFS pointer, not the data: run 'git lfs pull'."
-        return "The copy is incomplete: copy the file again."
+        return ""
 
     def head(self, size: int) -> bytes:
         """Return the first `size` bytes, or the whole file where it is shorter."""

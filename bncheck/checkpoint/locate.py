@@ -31,7 +31,7 @@ from bncheck.errors import (
 )
 
 _DATA_FILE = re.compile(r"(?s)(?P<prefix>.*)\.data-\d{5}-of-\d{5}")
-_V1_SHARD = re.compile(r"(?s)(?P<prefix>.*)-(?P<shard>\d{5}|\?{5})-of-(?P<count>\d{5})")
+_V1_SHARD = re.compile(r"(?s)(?P<prefix>.*)-(?P<shard>\d{5}|\?{5})-of-(?P<count>(?!00000)\d{5})")
 _SAVED_MODEL = ("saved_model.pb", "saved_model.pbtxt")
 
 
@@ -95,7 +95,8 @@ def _at_prefix(prefix: str) -> Location | None:
     shard = _V1_SHARD.fullmatch(prefix)
     if shard and "?" in shard["shard"]:
         prefix = shard["prefix"]
-    files = [file for file in _glob(prefix, "-?????-of-?????") if _V1_SHARD.fullmatch(file)]
+    count = shard["count"] if shard and "?" in shard["shard"] else "?????"
+    files = [file for file in _glob(prefix, f"-?????-of-{count}") if _V1_SHARD.fullmatch(file)]
     return _v1_shards(prefix, files) if files else None
 
 
@@ -123,7 +124,7 @@ def _of_file(path: str) -> Location:
     if os.path.isfile(path + ".index"):
         return Location(Kind.BUNDLE, path)
     with RegularFile(path) as file:
-        state = is_state_file(file) and not has_table_footer(file)
+        state = not has_table_footer(file) and is_state_file(file)
     if state:
         return _from_state_file(path)
     kind = _table_kind(path)
@@ -133,11 +134,9 @@ def _of_file(path: str) -> Location:
         return _v1_shards(shard["prefix"], _glob(shard["prefix"], f"-?????-of-{count}"))
     if kind is Kind.SLICES:
         return Location(kind, path, (path,))
-    stem, ending = os.path.splitext(path)
-    if path.endswith("/.index"):
-        stem, ending = path[: -len(".index")], ".index"
-    if ending == ".index":
-        return Location(Kind.BUNDLE, stem)  # opening it says what is wrong with it, if anything is
+    if path.endswith(".index"):
+        # Opening it says what is wrong with it, if anything is.
+        return Location(Kind.BUNDLE, path[: -len(".index")])
     if kind is Kind.BUNDLE:
         raise UnsupportedError(
             path,
@@ -147,7 +146,7 @@ def _of_file(path: str) -> Location:
     data = _DATA_FILE.fullmatch(path)
     if data:
         return _of_prefix(data["prefix"])
-    if ending == ".meta" or path.endswith("/.meta"):
+    if path.endswith(".meta"):
         return _of_prefix(path[: -len(".meta")])
     with RegularFile(path) as file:
         raise NotACheckpointError(path, f"is no TensorFlow checkpoint but {describe(file)}")
@@ -174,7 +173,7 @@ def _in_directory(directory: str) -> Location:
         return _from_state_file(state)
     found = _all_in(directory)
     if len(found) == 1:
-        return found[0]
+        return _whole(found[0])
     if found:
         raise AmbiguousError(
             directory,
@@ -222,7 +221,7 @@ def _only_one(directory: str, problem: str) -> Location:
     """Fall back on the only checkpoint of a directory whose state file is of no use."""
     found = _all_in(directory)
     if len(found) == 1:
-        return found[0]._replace(
+        return _whole(found[0])._replace(
             remarks=(f"{problem}; read the only checkpoint there: {found[0].prefix}",)
         )
     if not found:
@@ -263,7 +262,8 @@ def _checkpoint_of(path: str) -> Location | None:
     shard = _V1_SHARD.fullmatch(path)
     if shard:
         count = shard["count"]
-        return _v1_shards(shard["prefix"], _glob(shard["prefix"], f"-?????-of-{count}"))
+        files = _glob(shard["prefix"], f"-?????-of-{count}")
+        return Location(Kind.SLICES, shard["prefix"], tuple(files))
     try:
         kind = _table_kind(path)
     except DamagedError:
@@ -271,9 +271,19 @@ def _checkpoint_of(path: str) -> Location | None:
     return Location(kind, path, (path,)) if kind is Kind.SLICES else None
 
 
+def _whole(location: Location) -> Location:
+    """Check that a V1 checkpoint's files are all there; a listing does not."""
+    if location.files and location.files != (location.prefix,):
+        return _v1_shards(location.prefix, list(location.files))
+    return location
+
+
 def _has_footer(path: str) -> bool:
-    with RegularFile(path) as file:
-        return has_table_footer(file)
+    try:
+        with RegularFile(path) as file:
+            return has_table_footer(file)
+    except BncheckError:  # somebody else's file, or gone since it was listed
+        return False
 
 
 def _glob(prefix: str, pattern: str) -> list[str]:
@@ -293,6 +303,6 @@ def _neighbours(prefix: str) -> str:
         return f"The directory {directory} does not exist." if directory else ""
     from difflib import get_close_matches
 
-    there = {location.prefix: location for location in _all_in(directory)}
-    near = get_close_matches(prefix, there, n=5, cutoff=0.4)
+    there = {os.path.basename(location.prefix): location for location in _all_in(directory)}
+    near = get_close_matches(os.path.basename(prefix), there, n=5, cutoff=0.4)
     return f"Did you mean {_some([there[name] for name in near])}?" if near else ""

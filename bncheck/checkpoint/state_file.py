@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ntpath
 import os
+import re
 
 from bncheck.checkpoint.files import RegularFile
 from bncheck.errors import DamagedError
@@ -16,12 +17,13 @@ from bncheck.proto.tensors_pb2 import CheckpointState
 
 STATE_FILE = "checkpoint"
 _LARGEST = 16 << 20  # bytes; a state file has about 100 for each checkpoint
-_FIELD = b"model_checkpoint_path"
+# Not `state.model_checkpoint_path` in a program: the field, its colon, and a string.
+_FIELD = re.compile(rb"""(?<![\w.])model_checkpoint_path\s*:\s*["'#]""")
 
 
 def is_state_file(file: RegularFile) -> bool:
     """Whether the file is a text that names a latest checkpoint."""
-    return file.size <= _LARGEST and _FIELD in file.head(_LARGEST)
+    return file.size <= _LARGEST and _FIELD.search(file.head(_LARGEST)) is not None
 
 
 def read_state(path: str) -> str:
@@ -36,8 +38,8 @@ def read_state(path: str) -> str:
             raise DamagedError(path, f"is {file.size} bytes long, too long for a state file")
         data = file.head(_LARGEST)
     try:
-        state = text_format.Parse(data.decode("utf-8"), CheckpointState(), allow_unknown_field=True)
-    except (text_format.ParseError, UnicodeError) as error:
+        state = text_format.Merge(data.decode("utf-8"), CheckpointState(), allow_unknown_field=True)
+    except (text_format.ParseError, UnicodeError, RecursionError) as error:
         raise DamagedError(
             path,
             f"is no valid checkpoint state file: {error}",
@@ -54,6 +56,8 @@ def candidate_prefixes(directory: str, written: str) -> list[str]:
     directory. A path that is `.` or ends in `/` is a checkpoint without a basename:
     `DIRECTORY/.index`.
     """
+    if "\0" in written:
+        return []  # no file can be called so
     here = os.path.join(directory, "")
     if written == "." or not written:
         return [here] if written else []

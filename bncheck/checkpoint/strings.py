@@ -28,11 +28,11 @@ def decode_strings(data: bytes, count: int, crc: int, *, big_endian: bool) -> ND
     checksum is over each length as uint32 (uint64 above 2**32 - 1) in the writer's byte order, not
     over the varints.
     """
-    strings = np.empty(count, np.object_)
-    if not data and not count:
-        return strings  # old writers stored nothing at all for an empty tensor
     if count > len(data):
         raise ValueError(f"{len(data)} bytes cannot hold {count} strings")
+    strings = np.empty(count, np.object_)
+    if not data:
+        return strings  # old writers stored nothing at all for an empty tensor
     order = ">" if big_endian else "<"
     lengths = []
     position = 0

@@ -48,7 +48,9 @@ class Table:
         self._file = file
         if file.size < FOOTER_SIZE:
             raise DamagedError(
-                file.path, f"is {file.size} bytes long, too short for a table", remedy=_COPY_AGAIN
+                file.path,
+                f"is {file.size} bytes long, too short for a table",
+                remedy=file.lfs_remedy() or _COPY_AGAIN,
             )
         footer_at = file.size - FOOTER_SIZE
         footer = file.read(footer_at, FOOTER_SIZE, "the footer")
@@ -57,7 +59,7 @@ class Table:
                 file.path,
                 "does not end with a table's magic number: it is cut off, or no table",
                 offset=file.size - 8,
-                remedy=_COPY_AGAIN,
+                remedy=file.lfs_remedy() or _COPY_AGAIN,
             )
         _, position = self._handle(footer, 0, footer_at)  # the metaindex, always empty
         index, _ = self._handle(footer, position, footer_at)

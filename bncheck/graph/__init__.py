@@ -17,7 +17,7 @@ def load_graph(path: str) -> Graph:
 
     Raises BncheckError where there is none, or it is damaged.
     """
-    if not os.path.isfile(path) and os.path.isfile(path + ".meta"):
+    if os.path.isfile(path + ".meta"):  # of a V1 checkpoint the prefix is a file, too
         path += ".meta"
     if not os.path.exists(path):
         raise NotFoundError(path, "no such graph")

@@ -72,6 +72,8 @@ class Dataflow:
             yield node
             if node.op in _PASS_ON:
                 pending += node.input[:1]
+            elif node.op == "Fill":
+                pending += node.input[1:2]
             elif node.op in _MERGE:
                 pending += [name for name in node.input if not name.startswith("^")]
 
@@ -107,14 +109,13 @@ class Dataflow:
 
     def initial_value(self, tensor: str) -> float | None:
         """Return the number that an initializer writes into every element, else None."""
+        values: set[float | None] = set()
         for node in self.passed_on(tensor):
             if node.op == "Const":
-                return uniform_value(node.attr["value"].tensor)
-            if node.op == "Fill" and len(node.input) >= 2:
-                return self.initial_value(node.input[1])
-            if node.op in ("ZerosLike", "OnesLike"):
-                return 0.0 if node.op == "ZerosLike" else 1.0
-        return None
+                values.add(uniform_value(node.attr["value"].tensor))
+            elif node.op in ("ZerosLike", "OnesLike"):
+                values.add(0.0 if node.op == "ZerosLike" else 1.0)
+        return values.pop() if len(values) == 1 else None
 
     def ancestors(self, tensors: Iterable[str], stop_at: frozenset[str]) -> Iterator[NodeDef]:
         """Yield every node that the tensors need, over data and control edges.

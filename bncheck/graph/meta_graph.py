@@ -69,7 +69,9 @@ class _Builder:
         for collection in COLLECTIONS.values():
             members = self._members(self._meta.collection_def.get(collection))
             for definition in members:
-                definitions.setdefault(self._name(definition), []).append(definition)
+                parts = definitions.setdefault(self._name(definition), [])
+                if definition.initializer_name or not parts:  # a mere name adds nothing
+                    parts.append(definition)
             names[collection] = tuple(dict.fromkeys(map(self._name, members)))
         variables = {name: self._variable(name, parts) for name, parts in definitions.items()}
         known = names["variables"] or tuple(variables)
@@ -146,10 +148,9 @@ class _Builder:
             if node.op in SAVE_OPS:
                 found = True
                 for name, tensor in self._saved_by(node):
-                    for variable in self._flow.variables_behind(tensor):
-                        saved[self._full_name.get(variable, variable)] = name
                     # A distribution strategy saves the mean over its replicas, not a variable.
-                    saved.setdefault(name, name)
+                    for variable in self._flow.variables_behind(tensor) or (name,):
+                        saved[self._full_name.get(variable, variable)] = name
         return saved if found else None
 
     def _saved_by(self, node: NodeDef) -> Iterable[tuple[str, str]]:
