@@ -13,7 +13,7 @@ from bncheck.batchnorm.layers import Layer, build_layers
 from bncheck.batchnorm.names import STATISTICS, kind_of
 from bncheck.checkpoint import open_location
 from bncheck.checkpoint.locate import locate
-from bncheck.errors import BncheckError, UnsupportedError
+from bncheck.errors import BncheckError, DamagedError, UnsupportedError
 from bncheck.graph import graph_beside, load_graph
 from bncheck.report.model import FailOn, Report, Skipped
 from bncheck.rules import all_rules, judge
@@ -61,6 +61,8 @@ def inspect(path: str, options: Options | None = None) -> Report:
             "is object-based (tf.train.Checkpoint), and its names do not tell its layers",
             remedy="This version reads name-based checkpoints, as tf.train.Saver writes them.",
         )
+    if not checkpoint.variables:
+        raise DamagedError(checkpoint.path, "holds no variables at all")
     skipped: list[Skipped] = []
     graph = _find_graph(checkpoint.path, options, skipped)
     own = graph is not None and _is_own(graph, checkpoint.path)
@@ -85,11 +87,10 @@ def inspect(path: str, options: Options | None = None) -> Report:
 
 def _unread(checkpoint: Checkpoint, values: Values) -> list[Skipped]:
     """Return every value that could not be read, and every other data file that is not whole."""
-    reasons = values.unread.values()
     files = {
         path: reason
         for path, reason in checkpoint.damaged_files().items()
-        if not any(told.startswith(path) for told in reasons)
+        if path not in values.broken_files
     }
     return [Skipped(what, reason) for what, reason in (*values.unread.items(), *files.items())]
 

@@ -107,7 +107,7 @@ _COUNTERS: Final = re.compile(
 
 _OTHER_NORMALIZATION: Final = re.compile(
     r"(?i)layer_?norm|instance_?norm|inst_?norm|group_?norm|virtual_batch|weight_?norm|pixel_?norm"
-    r"|spectral_?norm|rms_?norm|ada_?in|ada_?norm|(^|_)(ln|gn|vbn)(_?\d+)*($|_)"
+    r"|spectral_?norm|rms_?norm|ada_?in|ada_?norm|(^|_)(ln|gn|vbn)\d*(_\d+)*($|_)"
 )
 _BATCH_NORMALIZATION: Final = re.compile(r"(?i)batch_?norm|(^|[^a-z])bn([^a-z]|$)")
 

@@ -52,7 +52,8 @@ def summarise(arrays: Sequence[NDArray[Any]]) -> list[Summary]:
     float64 holds every float32, bfloat16, half and float8 number exactly, so `is_all` stays
     bit-exact.
     """
-    filled = [array.reshape(-1).astype(np.float64) for array in arrays if array.size]
+    with np.errstate(invalid="ignore"):  # a signaling NaN becomes a quiet one
+        filled = [array.reshape(-1).astype(np.float64) for array in arrays if array.size]
     if not filled:
         return [_empty() for _ in arrays]
     values = np.concatenate(filled)

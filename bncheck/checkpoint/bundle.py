@@ -7,6 +7,7 @@ CRC32C is.
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
@@ -138,6 +139,7 @@ class TensorBundle(Checkpoint):
                         values.arrays[name] = self._read_entry(entry, shards)
                 except BncheckError as error:
                     values.unread[name] = str(error)
+                    values.broken_files.add(error.path)
                 except ValueError as error:
                     values.unread[name] = f"{error}; the checkpoint is damaged"
         return values
@@ -194,24 +196,34 @@ class TensorBundle(Checkpoint):
         return array.reshape(entry.shape)
 
 
+_MOST_OPEN = 64  # data files at once; a process may have few descriptors
+
+
 class _Shards:
-    """The data files of one bundle, each opened when it is first needed."""
+    """The data files of one bundle, opened as they are needed, the last ones kept open."""
 
     def __init__(self, prefix: str, count: int) -> None:
         self._prefix = prefix
         self._count = count
-        self._open: dict[int, RegularFile | BncheckError] = {}
+        self._open: dict[int, RegularFile] = {}
+        self._broken: dict[int, BncheckError] = {}
+        self._bytes_read: dict[int, int] = {}
 
     def __enter__(self) -> _Shards:
         return self
 
     def __exit__(self, *_: object) -> None:
         for file in self._open.values():
-            if isinstance(file, RegularFile):
-                file.close()
+            file.close()
 
     def read(self, entry: _Entry) -> bytes:
-        return self._file(entry.shard).read(entry.offset, entry.size, "a tensor")
+        file = self._file(entry.shard)
+        # Tensors do not share bytes. An index in which they do could ask for any amount of memory.
+        total = self._bytes_read.get(entry.shard, 0) + entry.size
+        if entry.offset + entry.size <= file.size < total:
+            raise ValueError("its bytes belong to other tensors, too")
+        self._bytes_read[entry.shard] = total
+        return file.read(entry.offset, entry.size, "a tensor")
 
     def check(self, shard: int, size: int) -> None:
         """Raise the error that keeps a shard from being read up to that size, if there is one."""
@@ -221,22 +233,26 @@ class _Shards:
 
     def _file(self, shard: int) -> RegularFile:
         if not 0 <= shard < self._count:
-            raise ValueError(f"something is in shard {shard}, but there are {self._count}")
+            raise ValueError(f"its data is in file {shard}, but the index counts {self._count}")
+        if shard in self._broken:
+            raise self._broken[shard]
         if shard not in self._open:
-            path = f"{self._prefix}.data-{shard:05d}-of-{self._count:05d}"
+            if len(self._open) == _MOST_OPEN:
+                self._open.pop(next(iter(self._open))).close()
             try:
-                self._open[shard] = RegularFile(path)
-            except NotFoundError as error:
-                missing = (
-                    "this data file is missing" if error.what == "no such file" else error.what
-                )
-                self._open[shard] = NotFoundError(path, missing, remedy="Copy it beside the index.")
+                self._open[shard] = self._opened(shard)
             except BncheckError as error:
-                self._open[shard] = error
-        file = self._open[shard]
-        if isinstance(file, BncheckError):
-            raise file
-        return file
+                self._broken[shard] = error
+                raise
+        return self._open[shard]
+
+    def _opened(self, shard: int) -> RegularFile:
+        path = f"{self._prefix}.data-{shard:05d}-of-{self._count:05d}"
+        if not os.path.lexists(path):
+            raise NotFoundError(
+                path, "this data file is missing", remedy="Copy it beside the index."
+            )
+        return RegularFile(path)
 
 
 def _swap_bytes(array: NDArray[Any]) -> NDArray[Any]:

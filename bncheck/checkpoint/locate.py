@@ -61,6 +61,8 @@ def locate(path: str) -> Location:
     """
     if not path:
         raise NotFoundError("''", "is an empty path")
+    if not os.path.isabs(path) and not os.path.isdir("."):
+        raise NotFoundError(path, "cannot be found: the working directory is gone")
     if os.path.isdir(path):
         # tf.train.load_checkpoint, too, asks first whether the path is a directory.
         return _in_directory(path)
@@ -189,7 +191,16 @@ def _in_directory(directory: str) -> Location:
             "is a SavedModel, which this version does not read",
             remedy="Inspect the checkpoint that it was exported from.",
         )
-    raise NotFoundError(directory, "there is no checkpoint in this directory")
+    below = [name for name in _listed(directory) if _has_state_file(directory, name)]
+    raise NotFoundError(
+        directory,
+        "there is no checkpoint in this directory",
+        remedy=f"There may be one below it, in {', '.join(below[:5])}." if below else "",
+    )
+
+
+def _has_state_file(directory: str, name: str) -> bool:
+    return os.path.isfile(os.path.join(directory, name, STATE_FILE))
 
 
 def _from_state_file(state: str) -> Location:
@@ -202,15 +213,28 @@ def _from_state_file(state: str) -> Location:
     for prefix in prefixes:
         found = _at_prefix(prefix)
         if found and _is_outside(prefix, directory):
-            remark = f"the state file points to another directory: {written}"
+            remark = f"the state file points to another directory: {_short(written)}"
             return found._replace(remarks=(remark,))
         if found and prefix != prefixes[0]:
-            remark = f"the state file's path is stale ({written}); read {prefix} instead"
+            remark = f"the state file's path is stale ({_short(written)}); read {prefix} instead"
             return found._replace(remarks=(remark,))
         if found:
             return found
-    gone = f"names {written!r}, which is not there" if written else "names no checkpoint"
+    gone = f"names {_short(written)!r}, {_why_not(prefixes)}" if written else "names no checkpoint"
     return _only_one(directory, f"the state file {gone}")
+
+
+def _why_not(prefixes: list[str]) -> str:
+    """Say why the checkpoint that a state file names cannot be read."""
+    if any(map(os.path.isfile, prefixes)):
+        return "which is no checkpoint, or cut off"
+    if any(_glob(prefix, ".data-*") for prefix in prefixes):
+        return "whose index is missing"
+    return "which is not there"
+
+
+def _short(written: str) -> str:
+    return written if len(written) <= 300 else written[:300] + "..."
 
 
 def _is_outside(prefix: str, directory: str) -> bool:
@@ -235,17 +259,20 @@ def _only_one(directory: str, problem: str) -> Location:
 
 def _all_in(directory: str) -> list[Location]:
     """Return the checkpoints whose files lie in the directory itself, by name."""
-    try:
-        names = sorted(os.listdir(directory or "."))
-    except OSError as error:
-        raise NotFoundError(directory, f"cannot be listed: {error.strerror}") from None
     found: dict[str, Location] = {}
-    for path in (os.path.join(directory, name) for name in names):
+    for path in (os.path.join(directory, name) for name in _listed(directory)):
         if os.path.isfile(path):
             location = _checkpoint_of(path)
             if location:
                 found.setdefault(location.prefix, location)
     return list(found.values())
+
+
+def _listed(directory: str) -> list[str]:
+    try:
+        return sorted(os.listdir(directory or "."))
+    except OSError as error:
+        raise NotFoundError(directory, f"cannot be listed: {error.strerror}") from None
 
 
 def _checkpoint_of(path: str) -> Location | None:

@@ -26,10 +26,14 @@ class Variable(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Values:
-    """The tensors that were asked for: `arrays` by name, and in `unread` why one is not there."""
+    """The tensors that were asked for: `arrays` by name, and in `unread` why one is not there.
+
+    `broken_files` are the data files that `unread` speaks of.
+    """
 
     arrays: dict[str, NDArray[Any]] = field(default_factory=dict)
     unread: dict[str, str] = field(default_factory=dict)
+    broken_files: set[str] = field(default_factory=set)
 
 
 class Checkpoint(ABC):

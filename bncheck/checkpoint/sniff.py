@@ -32,6 +32,9 @@ _MAGIC: Final = (
 )
 
 
+UNKNOWN: Final = "of no format that bncheck knows, or cut off at its end; was it copied whole?"
+
+
 def describe(file: RegularFile) -> str:
     """Return what the file is, to be read after the word 'is'.
 
@@ -45,7 +48,7 @@ def describe(file: RegularFile) -> str:
     for offset, magic, description in _MAGIC:
         if head[offset : offset + len(magic)] == magic:
             return description
-    return _describe_text(head) or "of no format that bncheck knows, or cut off at its end"
+    return _describe_text(head) or UNKNOWN
 
 
 def _describe_zip(path: str) -> str:

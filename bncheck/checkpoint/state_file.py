@@ -16,7 +16,7 @@ from bncheck.errors import DamagedError
 from bncheck.proto.tensors_pb2 import CheckpointState
 
 STATE_FILE = "checkpoint"
-_LARGEST = 16 << 20  # bytes; a state file has about 100 for each checkpoint
+_LARGEST = 4 << 20  # bytes; a state file has about 100 for each checkpoint
 # Not `state.model_checkpoint_path` in a program: the field, its colon, and a string.
 _FIELD = re.compile(rb"""(?<![\w.])model_checkpoint_path\s*:\s*["'#]""")
 
@@ -42,10 +42,16 @@ def read_state(path: str) -> str:
     except (text_format.ParseError, UnicodeError, RecursionError) as error:
         raise DamagedError(
             path,
-            f"is no valid checkpoint state file: {error}",
+            f"is no valid checkpoint state file{_line_of(error)}",
             remedy="Name the checkpoint itself instead of the directory.",
         ) from None
     return str(state.model_checkpoint_path)
+
+
+def _line_of(error: Exception) -> str:
+    """Say in which line a state file goes wrong, where the parser tells."""
+    line = getattr(error, "GetLine", lambda: None)()
+    return f" (line {line})" if line else ""
 
 
 def candidate_prefixes(directory: str, written: str) -> list[str]:

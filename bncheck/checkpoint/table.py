@@ -27,6 +27,10 @@ _NO_COMPRESSION, _SNAPPY = 0, 1
 # A Snappy copy element turns 3 bytes into at most 64, so no honest block grows by more than this.
 _SNAPPY_LARGEST_RATIO = 64
 
+# Keys share prefixes. With a restart every 16 entries, and names under 4 kB, a block's keys take
+# less than this many times the block.
+_LARGEST_KEYS = 64
+
 _COPY_AGAIN = "Copy the file again, or go back to an earlier checkpoint."
 
 
@@ -163,6 +167,7 @@ def _decode_block(contents: bytes) -> list[tuple[bytes, bytes]]:
     end = len(contents) - 4 * (restarts + 1)
     entries: list[tuple[bytes, bytes]] = []
     key = b""
+    budget = _LARGEST_KEYS * (len(contents) + 1024)
     position = 0
     while position < end:
         shared, non_shared, length = contents[position : position + 3]
@@ -179,6 +184,9 @@ def _decode_block(contents: bytes) -> list[tuple[bytes, bytes]]:
         if next_key <= key and entries:
             raise ValueError(f"keys are out of order at byte {position} of the block")
         key = next_key
+        budget -= len(key)
+        if budget < 0:
+            raise ValueError("its keys are out of proportion to its size")
         position = value_at + length
         entries.append((key, contents[value_at:position]))
     return entries

@@ -52,7 +52,7 @@ _VALUE_FIELDS: Final = {
 @dataclass(slots=True)
 class _Tensor:
     variable: Variable
-    slices: list[tuple[int, Extents]] = field(default_factory=list)  # (shard, extents)
+    slices: dict[Extents, int] = field(default_factory=dict)  # to the shard that holds it
 
 
 class TensorSlices(Checkpoint):
@@ -95,7 +95,11 @@ class TensorSlices(Checkpoint):
             known = self._tensors.setdefault(name, _Tensor(variable))
             if known.variable != variable:
                 raise DamagedError(path, f"{name!r} has another shape or type than in other shards")
-            known.slices += [(shard, extents_of(piece)) for piece in tensor.slice]
+            for extents in map(extents_of, tensor.slice):
+                if extents in known.slices:
+                    # TensorFlow calls it overlapping slices: which of the two would be right?
+                    raise DamagedError(path, f"holds a slice of {name!r} a second time")
+                known.slices[extents] = shard
 
     def _check_version(self, path: str, meta: SavedTensorSliceMeta) -> None:
         if (
@@ -114,7 +118,7 @@ class TensorSlices(Checkpoint):
         wanted = {name: self._tensors[name] for name in names}
         slices, broken = self._read_slices(wanted)
         for name, tensor in wanted.items():
-            failure = next((broken[shard] for shard, _ in tensor.slices if shard in broken), None)
+            failure = next((broken[s] for s in tensor.slices.values() if s in broken), None)
             try:
                 if failure is not None:
                     raise failure
@@ -131,7 +135,7 @@ class TensorSlices(Checkpoint):
         """Return the stored slices by shard and key, and each unreadable shard's error."""
         keys: dict[int, list[bytes]] = {}
         for tensor in tensors.values():
-            for shard, extents in tensor.slices:
+            for extents, shard in tensor.slices.items():
                 keys.setdefault(shard, []).append(_key(tensor, extents))
         slices: dict[tuple[int, bytes], bytes] = {}
         broken: dict[int, BncheckError] = {}
@@ -151,16 +155,13 @@ def _key(tensor: _Tensor, extents: Extents) -> bytes:
 
 def _build(tensor: _Tensor, slices: dict[tuple[int, bytes], bytes]) -> NDArray[Any]:
     variable = tensor.variable
-    pieces = dict.fromkeys(extents for _, extents in tensor.slices)
-    if not pieces:
+    if not tensor.slices:
         raise ValueError("the header lists no slice of it")
-    boxes = [resolve(extents, variable.shape) for extents in pieces]
+    boxes = [resolve(extents, variable.shape) for extents in tensor.slices]
     check_coverage(boxes, variable.shape)
     parts = []
-    # A slice that several shards hold is the same slice: any one of them will do.
-    shard_of = {extents: shard for shard, extents in tensor.slices}
-    for extents, box in zip(pieces, boxes, strict=True):
-        stored = slices.get((shard_of[extents], _key(tensor, extents)))
+    for (extents, shard), box in zip(tensor.slices.items(), boxes, strict=True):
+        stored = slices.get((shard, _key(tensor, extents)))
         if stored is None:
             raise ValueError("the header lists a slice that the table does not hold")
         message = SavedTensorSlices.FromString(stored).data

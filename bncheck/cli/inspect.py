@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import click
 
 if TYPE_CHECKING:
     from bncheck.report.model import Report
+
+
+def _reject_nan(
+    _context: click.Context, _parameter: click.Parameter, value: float | None
+) -> float | None:
+    if value is not None and math.isnan(value):
+        raise click.BadParameter("nan is no number")
+    return value
 
 
 @click.command(short_help="List a checkpoint's batch norm, match it to its graph, and judge it.")
@@ -26,11 +35,12 @@ if TYPE_CHECKING:
 @click.option(
     "--momentum",
     type=click.FloatRange(0, 1, max_open=True),
+    callback=_reject_nan,
     help="The averages' momentum, where no graph tells it.",
 )
 @click.option(
     "--step",
-    type=click.IntRange(0),
+    type=click.IntRange(0, 2**63 - 1),
     help="How often the statistics were updated. Default: the global step.",
 )
 @click.option(
@@ -82,6 +92,8 @@ def command(
     """
     if graph is not None and no_graph:
         raise click.UsageError("--graph and --no-graph exclude each other")
+    if collection != "global" and no_graph:
+        raise click.UsageError("--collection is of the graph, which --no-graph leaves out")
     from bncheck.audit import Options, inspect
     from bncheck.cli.options import selected_rules
     from bncheck.report.model import FailOn
@@ -105,21 +117,21 @@ def command(
 def _write(
     report: Report, form: str, output: str | None, color: str, *, everything: bool, quiet: bool
 ) -> None:
-    from io import StringIO
+    from bncheck.cli.output import make_screen, write_file, write_out
 
-    from bncheck.cli.output import make_console, write_file
-
+    to_file = output is not None and output != "-"
     if form == "json":
         from bncheck.report.json_format import to_json
 
-        text = to_json(report)
-        if output is None:
-            click.echo(text, nl=False)
+        text = to_json(report, everything=everything)
     else:
-        from bncheck.report.text import print_report
+        from bncheck.report.text import Layout, print_report
 
-        buffer = None if output is None else StringIO()
-        print_report(report, make_console(color, buffer), everything=everything, quiet=quiet)
-        text = "" if buffer is None else buffer.getvalue()
-    if output is not None:
+        screen = make_screen(color, to_file=to_file)
+        layout = Layout(everything=everything, quiet=quiet, unicode=screen.unicode)
+        print_report(report, screen.console, layout)
+        text = screen.text
+    if output is not None and to_file:
         write_file(output, text)
+    else:
+        write_out(text)

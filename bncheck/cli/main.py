@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import sys
+from contextlib import suppress
 from importlib import import_module
 from typing import Final
 
@@ -66,33 +67,37 @@ def run() -> None:
     sys.exit(_exit_code())
 
 
+def _say(text: str) -> None:
+    """Say something to a person; if nobody can hear it, the exit code still speaks."""
+    with suppress(OSError):
+        click.echo(text, err=True)
+
+
 def _exit_code() -> int:
     from bncheck.errors import BncheckError
 
     try:
         result = main.main(prog_name="bncheck", standalone_mode=False)
-        sys.stdout.flush()
     except click.exceptions.Exit as stop:
         return stop.exit_code
     except click.ClickException as error:
         error.show()
         return error.exit_code
     except click.Abort:
-        click.echo("stopped", err=True)
+        _say("stopped")
         return 130
     except BncheckError as error:
         from bncheck.report.escape import escape
 
-        click.echo(f"bncheck: {escape(str(error))}", err=True)
+        _say(f"bncheck: {escape(str(error))}")
         return NOT_AUDITED_EXIT
-    except BrokenPipeError:
-        # Whoever read the report has seen enough; the interpreter would complain at its last flush.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 128 + 13
+    except MemoryError:
+        _say("bncheck: there is not enough memory to read this")
+        return NOT_AUDITED_EXIT
     except Exception:
         import traceback
 
         traceback.print_exc()
-        click.echo(f"bncheck {__version__}: this is a bug; please report it.", err=True)
+        _say(f"bncheck {__version__}: this is a bug; please report it.")
         return BUG_EXIT
     return result if isinstance(result, int) else 0

@@ -21,9 +21,17 @@ def selected_rules(select: Sequence[str], ignore: Sequence[str]) -> tuple[Rule, 
 
     if not select and not ignore:
         return None
-    wanted = _named("--select", select) if select else all_rules()
+    wanted = {rule.code for rule in _named("--select", select)} if select else None
     unwanted = {rule.code for rule in _named("--ignore", ignore)}
-    return tuple(rule for rule in wanted if rule.code not in unwanted)
+    left = tuple(
+        rule
+        for rule in all_rules()
+        if (wanted is None or rule.code in wanted) and rule.code not in unwanted
+    )
+    if not left:
+        # An empty variable in a script must not turn the gate into an open door.
+        raise click.UsageError("--select and --ignore leave no rule to judge by")
+    return left
 
 
 def _named(option: str, values: Sequence[str]) -> list[Rule]:

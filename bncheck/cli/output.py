@@ -3,46 +3,82 @@
 from __future__ import annotations
 
 import os
+import stat
 import sys
+from dataclasses import dataclass
+from io import StringIO
 from typing import TYPE_CHECKING
 
 import click
 
-if TYPE_CHECKING:
-    from io import StringIO
+from bncheck.errors import BncheckError
 
+if TYPE_CHECKING:
     from rich.console import Console
 
 _PIPED_WIDTH = 100
+_NARROWEST = 20
 
 
-def make_console(color: str, file: StringIO | None = None) -> Console:
-    """Return a console for reports: on standard output, or into a buffer that will become a file.
+def _width(*, terminal: bool) -> int:
+    """Return the columns to write for: COLUMNS, else the terminal's, else what a log can show."""
+    told = os.environ.get("COLUMNS", "")
+    if told.isascii() and told.isdigit() and int(told):
+        return max(int(told), _NARROWEST)
+    if not terminal:
+        return _PIPED_WIDTH
+    return max(os.get_terminal_size(sys.stdout.fileno()).columns, _NARROWEST)
+
+
+@dataclass(frozen=True)
+class Screen:
+    """A console that writes into a buffer, as standard output or a file would show it."""
+
+    console: Console
+    buffer: StringIO
+    unicode: bool
+
+    @property
+    def text(self) -> str:
+        """All that was printed."""
+        return self.buffer.getvalue()
+
+
+def make_screen(color: str, *, to_file: bool = False) -> Screen:
+    """Return a screen for a report that goes to standard output, or to a file.
 
     `color` is "auto" (a terminal, unless NO_COLOR says otherwise), "always" or "never".
     """
     from rich.console import Console
 
-    target = file if file is not None else sys.stdout
-    terminal = file is None and target.isatty()
-    return Console(
-        file=target,
-        force_terminal=True if color == "always" else None,
+    stream = None if to_file else sys.stdout
+    terminal = stream is not None and stream.isatty()
+    encoding = "utf-8" if stream is None else stream.encoding
+    buffer = StringIO()
+    console = Console(
+        file=buffer,
+        force_terminal=terminal or color == "always",
         no_color={"always": False, "never": True}.get(color),
         color_system=None if color == "never" else "auto",
-        width=None if terminal or "COLUMNS" in os.environ else _PIPED_WIDTH,
+        width=_width(terminal=terminal),
         legacy_windows=False,
         highlight=False,
         emoji=False,
         markup=False,
     )
+    return Screen(console, buffer, unicode=encoding.lower().startswith("utf"))
 
 
 def write_file(path: str, text: str) -> None:
     """Replace a file by the text in one step, so that nobody ever reads half a report.
 
-    Raises click.UsageError where it cannot be written.
+    A link is followed, a file's permissions are kept, and what is no regular file (a FIFO, a
+    device) is written to as it is. Raises click.UsageError where it cannot be written.
     """
+    path = os.path.realpath(path)
+    if os.path.exists(path) and not os.path.isfile(path):
+        _write_directly(path, text)
+        return
     import tempfile  # 4 ms
 
     directory = os.path.dirname(path) or "."
@@ -53,12 +89,44 @@ def write_file(path: str, text: str) -> None:
         ) as file:
             temporary = file.name
             file.write(text)
-        os.chmod(temporary, 0o666 & ~_umask())
+        mode = os.stat(path).st_mode if os.path.exists(path) else 0o666 & ~_umask()
+        os.chmod(temporary, stat.S_IMODE(mode))
         os.replace(temporary, path)
     except OSError as error:
         if temporary and os.path.exists(temporary):
             os.unlink(temporary)
         raise click.UsageError(f"cannot write {path}: {error.strerror}") from None
+
+
+def _write_directly(path: str, text: str) -> None:
+    try:
+        with open(path, "w", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(text)
+    except OSError as error:
+        raise click.UsageError(f"cannot write {path}: {error.strerror}") from None
+
+
+def write_out(text: str) -> None:
+    """Write a report to standard output.
+
+    Whoever reads it may have seen enough before its end: then the rest is dropped, and the verdict
+    stands. Raises BncheckError where it cannot be written for any other reason.
+    """
+    if sys.stdout is None:
+        raise BncheckError("standard output", "is closed, so there is nowhere to report to")
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The interpreter flushes once more when it ends, and would complain.
+        _drop_output()
+    except OSError as error:
+        _drop_output()
+        raise BncheckError("standard output", f"cannot be written: {error.strerror}") from None
+
+
+def _drop_output() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _umask() -> int:

@@ -20,17 +20,19 @@ if TYPE_CHECKING:
 def command(rule: str | None, *, color: str) -> int:
     """Print all rules, one line each, or one RULE (a code or a name) in full."""
     from bncheck.cli.options import unknown_rule
-    from bncheck.cli.output import make_console
+    from bncheck.cli.output import make_screen, write_out
     from bncheck.rules import all_rules, find_rule
 
-    console = make_console(color)
+    screen = make_screen(color)
     if rule is None:
-        _print_catalogue(all_rules(), console)
+        _print_catalogue(all_rules(), screen.console)
+        write_out(screen.text)
         return 0
     found = find_rule(rule)
     if found is None:
         raise click.BadParameter(unknown_rule(rule), param_hint="'RULE'")
-    _print_rule(found, console)
+    _print_rule(found, screen.console)
+    write_out(screen.text)
     return 0
 
 

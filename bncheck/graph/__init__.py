@@ -20,11 +20,12 @@ def load_graph(path: str) -> Graph:
     if os.path.isfile(path + ".meta"):  # of a V1 checkpoint the prefix is a file, too
         path += ".meta"
     if not os.path.exists(path):
-        raise NotFoundError(path, "no such graph")
+        raise NotFoundError(path or "''", "no such graph")
     return read_meta_graph(path)
 
 
 def graph_beside(prefix: str) -> Graph | None:
     """Load the graph that a Saver left beside a checkpoint, None where there is none."""
     path = prefix + ".meta"
-    return read_meta_graph(path) if os.path.isfile(path) else None
+    # A broken link is no absent graph: what cannot be read is said.
+    return read_meta_graph(path) if os.path.lexists(path) else None

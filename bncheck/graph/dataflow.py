@@ -36,6 +36,12 @@ _PASS_ON: Final = frozenset(
     ]
 )
 _MERGE: Final = frozenset(("Merge", "RefMerge"))
+_FARTHEST: Final = 1000  # nodes of one such way; a value that passes through more is none we know
+_MOST_CONSTANTS: Final = (
+    8  # that one tensor may be, before a difference of two is not worth telling
+)
+# What an initial value may pass on its way: initialized_value() asks the variable itself as well.
+_TRANSPARENT: Final = _PASS_ON | _MERGE | VARIABLE_OPS | {"Fill"}
 _FLOATS: Final = {"float32": "float_val", "float64": "double_val"}
 
 
@@ -51,6 +57,7 @@ class Dataflow:
 
     def __init__(self, graph: GraphDef) -> None:
         self.nodes: dict[str, NodeDef] = {node.name: node for node in graph.node}
+        self._uniform: dict[str, float | None] = {}
 
     def node(self, tensor: str) -> NodeDef | None:
         """Return the node behind an input string, None where the graph lacks it."""
@@ -64,7 +71,7 @@ class Dataflow:
         """
         pending = [tensor]
         seen: set[str] = set()
-        while pending:
+        while pending and len(seen) < _FARTHEST:
             node = self.node(pending.pop())
             if node is None or node.name in seen:
                 continue
@@ -91,19 +98,18 @@ class Dataflow:
         values: set[float] = set()
         for node in self.passed_on(tensor):
             if node.op == "Const":
-                value = uniform_value(node.attr["value"].tensor)
+                value = self._uniform_value(node)
                 values |= set() if value is None else {value}
             elif node.op == "Sub" and len(node.input) >= 2:
                 left, right = (self._constants(name) for name in node.input[:2])
-                values |= {a - b for a in left for b in right}
+                if len(left) <= _MOST_CONSTANTS and len(right) <= _MOST_CONSTANTS:
+                    values |= {a - b for a in left for b in right}
         return values
 
     def _constants(self, tensor: str) -> set[float]:
         """Return the constants behind a tensor without following another subtraction."""
         values = (
-            uniform_value(node.attr["value"].tensor)
-            for node in self.passed_on(tensor)
-            if node.op == "Const"
+            self._uniform_value(node) for node in self.passed_on(tensor) if node.op == "Const"
         )
         return {value for value in values if value is not None}
 
@@ -112,10 +118,17 @@ class Dataflow:
         values: set[float | None] = set()
         for node in self.passed_on(tensor):
             if node.op == "Const":
-                values.add(uniform_value(node.attr["value"].tensor))
+                values.add(self._uniform_value(node))
             elif node.op in ("ZerosLike", "OnesLike"):
                 values.add(0.0 if node.op == "ZerosLike" else 1.0)
+            elif node.op not in _TRANSPARENT:
+                values.add(None)  # random numbers, a file's contents
         return values.pop() if len(values) == 1 else None
+
+    def _uniform_value(self, node: NodeDef) -> float | None:
+        if node.name not in self._uniform:
+            self._uniform[node.name] = uniform_value(node.attr["value"].tensor)
+        return self._uniform[node.name]
 
     def ancestors(self, tensors: Iterable[str], stop_at: frozenset[str]) -> Iterator[NodeDef]:
         """Yield every node that the tensors need, over data and control edges.

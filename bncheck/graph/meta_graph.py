@@ -8,9 +8,9 @@ from google.protobuf.message import DecodeError
 
 from bncheck.checkpoint.dtypes import dtype_name
 from bncheck.checkpoint.files import RegularFile
-from bncheck.checkpoint.sniff import describe
+from bncheck.checkpoint.sniff import UNKNOWN, describe
 from bncheck.errors import DamagedError, NotACheckpointError, UnsupportedError
-from bncheck.graph.dataflow import SAVE_OPS, Dataflow
+from bncheck.graph.dataflow import SAVE_OPS, VARIABLE_OPS, Dataflow
 from bncheck.graph.model import COLLECTIONS, Graph, GraphVariable, strip_output
 from bncheck.proto.graphs_pb2 import MetaGraphDef, VariableDef
 
@@ -37,19 +37,19 @@ def read_meta_graph(path: str) -> Graph:
         if file.size > _LARGEST:
             raise UnsupportedError(path, "is larger than 2 GiB, which no protobuf message can be")
         description = describe(file)
-        if not description.startswith("of no format"):
-            raise NotACheckpointError(path, f"is no MetaGraphDef (.meta) but {description}")
+        if description != UNKNOWN:
+            raise NotACheckpointError(path, f"is no TensorFlow graph (.meta) but {description}")
         data = file.read(0, file.size, "the MetaGraphDef")
     try:
         meta = MetaGraphDef.FromString(data)
     except DecodeError:
         raise DamagedError(
             path,
-            "is no MetaGraphDef (.meta), or it is cut off",
+            "is no TensorFlow graph (.meta), or it is cut off",
             remedy="Copy it again, or use --no-graph to judge the checkpoint alone.",
         ) from None
     if not meta.HasField("graph_def") and not meta.collection_def:
-        raise NotACheckpointError(path, "is a protobuf message, but no MetaGraphDef (.meta)")
+        raise NotACheckpointError(path, "is a protobuf message, but no TensorFlow graph (.meta)")
     return _Builder(path, meta).build()
 
 
@@ -73,13 +73,20 @@ class _Builder:
                 if definition.initializer_name or not parts:  # a mere name adds nothing
                     parts.append(definition)
             names[collection] = tuple(dict.fromkeys(map(self._name, members)))
+        if not names["variables"] and any(
+            node.op in VARIABLE_OPS for node in self._flow.nodes.values()
+        ):
+            raise DamagedError(
+                self._path,
+                "has variables in its graph and lists none: it is cut off, or was stripped",
+                remedy="Copy it again, or use --no-graph to judge the checkpoint alone.",
+            )
         variables = {name: self._variable(name, parts) for name, parts in definitions.items()}
-        known = names["variables"] or tuple(variables)
         updates = self._meta.collection_def.get("update_ops")
         return Graph(
             source=self._path,
             kind="meta-graph",
-            variables={name: variables[name] for name in known},
+            variables={name: variables[name] for name in names["variables"]},
             collections=names,
             saved_as=self._saved_as(),
             momentum=self._momenta(),
@@ -160,10 +167,11 @@ class _Builder:
         constant = self._flow.node(node.input[1])
         if constant is None or constant.op != "Const":
             return ()
-        names = [name.decode("utf-8", "surrogateescape") for name in _strings(constant)]
         first = 2 if node.op == "Save" else 3
         tensors = [tensor for tensor in node.input if not tensor.startswith("^")][first:]
-        return zip(names, tensors, strict=False)
+        names = _strings(constant, len(tensors))
+        decoded = (name.decode("utf-8", "surrogateescape") for name in names)
+        return zip(decoded, tensors, strict=False)
 
     def _momenta(self) -> Mapping[str, float]:
         """Return each moving average's momentum: `variable -= (variable - batch) * (1 - momentum)`.
@@ -213,13 +221,7 @@ class _Builder:
         return "training" if trained or "train_op" in self._meta.collection_def else "unknown"
 
 
-def _strings(constant: NodeDef) -> list[bytes]:
-    """Return a string constant's elements; a shorter list stands for its last one repeated."""
-    tensor = constant.attr["value"].tensor
-    strings = list(tensor.string_val)
-    count = 1
-    for dimension in tensor.tensor_shape.dim:
-        count *= dimension.size
-    if strings and len(strings) < count <= 1 << 24:
-        strings += strings[-1:] * (count - len(strings))
-    return strings
+def _strings(constant: NodeDef, count: int) -> list[bytes]:
+    """Return `count` elements of a string constant; a shorter list repeats its last one."""
+    strings = list(constant.attr["value"].tensor.string_val)
+    return (strings + strings[-1:] * (count - len(strings)))[:count]

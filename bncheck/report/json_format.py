@@ -20,12 +20,18 @@ if TYPE_CHECKING:
 SCHEMA_VERSION: Final = 1
 
 
-def to_json(report: Report) -> str:
+def to_json(report: Report, *, everything: bool = False) -> str:
     """Return the report as JSON text, with a line break at its end.
 
-    Numbers that are not finite are null.
+    Numbers that are not finite are null. `everything` adds the list of all variables.
     """
-    return json.dumps(_clean(to_dict(report)), indent=1, allow_nan=False) + "\n"
+    content = to_dict(report)
+    if everything:
+        content["variables"] = [
+            {"name": each.name, "shape": list(each.shape), "dtype": each.dtype}
+            for each in report.variables.values()
+        ]
+    return json.dumps(_clean(content), indent=1, allow_nan=False) + "\n"
 
 
 def to_dict(report: Report) -> dict[str, Any]:

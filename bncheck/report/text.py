@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections import Counter
 from itertools import groupby
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from rich.cells import cell_len
 from rich.text import Text
@@ -41,33 +41,43 @@ _FULL_WIDTH: Final = 96  # columns of a row with everything in it, of a usual na
 _NAMES_SHOWN: Final = 5
 
 
-def print_report(report: Report, console: Console, *, everything: bool, quiet: bool) -> None:
-    """Print the report.
+class Layout(NamedTuple):
+    """What of a report is shown, and how.
 
-    `everything` adds every other variable, `quiet` leaves only findings and verdict.
+    `everything` adds every other variable, `quiet` leaves only what was read, the findings and the
+    verdict; without `unicode` the marks are ASCII.
     """
-    printer = _Printer(report, console)
-    if not quiet:
-        printer.print_header()
+
+    everything: bool = False
+    quiet: bool = False
+    unicode: bool = True
+
+
+def print_report(report: Report, console: Console, layout: Layout) -> None:
+    """Print the report on a console."""
+    printer = _Printer(report, console, layout)
+    printer.print_checkpoint()
+    if not layout.quiet:
+        printer.print_graph()
         printer.print_layers()
-        printer.print_others(everything=everything)
+        printer.print_others()
     printer.print_findings()
     printer.print_skipped()
     printer.print_verdict()
 
 
 class _Printer:
-    def __init__(self, report: Report, console: Console) -> None:
+    def __init__(self, report: Report, console: Console, layout: Layout) -> None:
         self._report = report
         self._console = console
-        unicode = (console.encoding or "").lower().startswith("utf")
-        self._marks = _MARKS if unicode else _PLAIN_MARKS
-        self._ellipsis, self._plus_minus = ("…", "±") if unicode else ("...", "+-")
-        self._worst: dict[str, Level] = {}
+        self._layout = layout
+        self._marks = _MARKS if layout.unicode else _PLAIN_MARKS
+        self._ellipsis, self._plus_minus = ("…", "±") if layout.unicode else ("...", "+-")
         used = set(report.graph_used.values())
         self._show_graph = bool(used - {"from-checkpoint"})
         # With that column, 80 columns hold the range of the values, and not their mean.
         self._brief = self._show_graph and console.width < _FULL_WIDTH
+        self._worst: dict[str, Level] = {}
         for finding in report.findings:
             for name in finding.variables:
                 self._worst[name] = max(finding.level, self._worst.get(name, finding.level))
@@ -106,7 +116,7 @@ class _Printer:
                 text.stylize(style, indent, indent + len(head))
             self._line(text)
 
-    def print_header(self) -> None:
+    def print_checkpoint(self) -> None:
         report = self._report
         self._field("checkpoint", escape(report.path))
         files = f"{report.shards} file{'s' if report.shards != 1 else ''}"
@@ -114,8 +124,12 @@ class _Printer:
         form = _FORMATS.get(report.format, report.format)
         self._field("", f"{form}, {files}, {len(report.variables)} variables, {step}")
         for remark in report.remarks:
-            self._field("", escape(remark))
-        graph = report.graph
+            self._field("", escape_name(remark))
+        if self._layout.quiet:
+            self._line()
+
+    def print_graph(self) -> None:
+        graph = self._report.graph
         if graph is None:
             self._field("graph", "none: variables are judged by their names and values alone")
         else:
@@ -208,7 +222,7 @@ class _Printer:
         padded = (cell + " " * (w - cell_len(cell)) for cell, w in zip(cells, widths, strict=True))
         return Text(f"{mark} {'  '.join(padded)}".rstrip(), style=style)
 
-    def print_others(self, *, everything: bool) -> None:
+    def print_others(self) -> None:
         counts = self._report.others
         total = sum(counts.values())
         if not total:
@@ -217,7 +231,7 @@ class _Printer:
             f"{count} {kind.value}{'s' if count != 1 else ''}"
             for kind, count in sorted(counts.items(), key=lambda item: -item[1])
         )
-        if not everything:
+        if not self._layout.everything:
             self._line(f"{total} other variable{'s' if total != 1 else ''}: {kinds}")
             self._line()
             return

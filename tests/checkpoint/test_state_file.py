@@ -92,7 +92,7 @@ def test_what_is_no_text_format(tmp_path: Path, name: str) -> None:
     state.write_bytes(NOT_TEXT_FORMAT[name])
     with pytest.raises(DamagedError) as caught:
         read_state(str(state))
-    assert str(caught.value).startswith(f"{state}: is no valid checkpoint state file: ")
+    assert str(caught.value).startswith(f"{state}: is no valid checkpoint state file")
     assert "Name the checkpoint itself instead of the directory." in str(caught.value)
 
 

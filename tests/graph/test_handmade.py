@@ -17,6 +17,7 @@ from bncheck.errors import (
     UnsupportedError,
 )
 from bncheck.graph import load_graph
+from bncheck.graph.dataflow import VARIABLE_OPS
 from bncheck.graph.meta_graph import read_meta_graph
 from bncheck.proto.graphs_pb2 import GraphDef, MetaGraphDef, NodeDef, VariableDef
 
@@ -35,7 +36,13 @@ def node(name: str, op: str, *inputs: str) -> NodeDef:
 
 
 def meta_graph(*nodes: NodeDef, **collections: list[bytes]) -> MetaGraphDef:
+    """Return a graph with these nodes; its variables are listed unless a collection is given."""
     meta = MetaGraphDef(graph_def=GraphDef(node=nodes))
+    if "variables" not in collections:
+        listed = [each.name for each in nodes if each.op in VARIABLE_OPS]
+        collections["variables"] = [
+            VariableDef(variable_name=f"{name}:0").SerializeToString() for name in listed
+        ]
     for name, values in collections.items():
         meta.collection_def[name].bytes_list.value.extend(values)
     return meta
@@ -144,8 +151,8 @@ ERRORS: dict[str, tuple[Callable[[Path], Any], type[BncheckError], list[str]]] =
     "a directory": (os.mkdir, NotACheckpointError, ["is not a regular file"]),
     "a fifo": (os.mkfifo, NotACheckpointError, ["is not a regular file"]),
     "2 GiB": (sparse, UnsupportedError, ["is larger than 2 GiB"]),
-    "empty": (file(b""), NotACheckpointError, ["no MetaGraphDef (.meta) but an empty file"]),
-    "text": (file(b"node {\n}\n"), NotACheckpointError, ["no MetaGraphDef (.meta) but a text"]),
+    "empty": (file(b""), NotACheckpointError, ["no TensorFlow graph (.meta) but an empty file"]),
+    "text": (file(b"node {\n}\n"), NotACheckpointError, ["no TensorFlow graph (.meta) but a text"]),
     "Git LFS": (
         file(b"version https://git-lfs.github.com/spec/v1\n"),
         NotACheckpointError,
@@ -154,18 +161,22 @@ ERRORS: dict[str, tuple[Callable[[Path], Any], type[BncheckError], list[str]]] =
     "cut off": (
         file(WHOLE[:-1]),
         DamagedError,
-        ["is no MetaGraphDef (.meta), or it is cut off", "--no-graph"],
+        ["is no TensorFlow graph (.meta), or it is cut off", "--no-graph"],
     ),
-    "noise": (file(bytes(range(255, 0, -1))), DamagedError, ["is no MetaGraphDef (.meta), or it"]),
+    "noise": (
+        file(bytes(range(255, 0, -1))),
+        DamagedError,
+        ["is no TensorFlow graph (.meta), or it"],
+    ),
     "a name that is no text": (
         file(b"\x12" + bytes([len(NO_UTF8)]) + NO_UTF8),
         DamagedError,
-        ["is no MetaGraphDef (.meta), or it is cut off"],
+        ["is no TensorFlow graph (.meta), or it is cut off"],
     ),
     "another message": (
         file(b"\x08\x01\x18\x02"),
         NotACheckpointError,
-        ["is a protobuf message, but no MetaGraphDef (.meta)"],
+        ["is a protobuf message, but no TensorFlow graph (.meta)"],
     ),
     "a variable that is none": (
         file(meta_graph(variables=[b"\x0a\xff"]).SerializeToString()),
