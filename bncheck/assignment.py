@@ -107,20 +107,59 @@ def suggest_renames(
 ) -> list[Rename]:
     """Return the prefix changes that match variables of equal shape, those that gain most first.
 
-    Two names count as the same variable when their last two components and their shapes are equal
-    and no other pair has both; a change must gain two variables or more to be told from chance.
+    Every pair of names that ends alike proposes one; a change counts what it matches exactly. It
+    must gain two variables or more, to be told from chance, and no other may gain as many of the
+    same.
     """
     by_tail: dict[tuple[str, tuple[int, ...]], list[str]] = {}
     for name, shape in checkpoint_only.items():
         by_tail.setdefault((_tail(name), shape), []).append(name)
-    counts: Counter[tuple[str, str]] = Counter()
-    for target, target_shape in graph_only.items():
-        if target_shape is None:
-            continue
-        sources = by_tail.get((_tail(target), target_shape), [])
-        if len(sources) == 1:
-            counts[_prefixes(sources[0], target)] += 1
-    return [Rename(*pair, count) for pair, count in counts.most_common(5) if count > 1]
+    proposed: Counter[tuple[str, str]] = Counter()
+    for target, wanted in graph_only.items():
+        sources = [] if wanted is None else by_tail.get((_tail(target), wanted), [])
+        for source in sources[:_MOST_SOURCES]:
+            proposed[_prefixes(source, target)] += 1
+    renames: list[Rename] = []
+    left = {name: shape for name, shape in graph_only.items() if shape is not None}
+    while len(renames) < _MOST_RENAMES:
+        gains = {
+            pair: _matches(pair, left, checkpoint_only)
+            for pair, _ in proposed.most_common(_MOST_PROPOSALS)
+        }
+        best = max(gains, key=lambda pair: len(gains[pair]), default=None)
+        if best is None or len(gains[best]) < 2 or _is_ambiguous(best, gains):
+            break
+        renames.append(Rename(*best, len(gains[best])))
+        for name in gains[best]:
+            del left[name]
+    return renames
+
+
+_MOST_SOURCES = 64  # names with the same end and shape that one variable is compared with
+_MOST_PROPOSALS = 32
+_MOST_RENAMES = 5
+
+
+def _matches(
+    pair: tuple[str, str],
+    graph_only: Mapping[str, tuple[int, ...]],
+    checkpoint_only: Mapping[str, tuple[int, ...]],
+) -> list[str]:
+    """Return the graph's variables that a change of prefix finds in the checkpoint."""
+    source, target = pair
+    return [
+        name
+        for name, shape in graph_only.items()
+        if name.startswith(target) and checkpoint_only.get(source + name[len(target) :]) == shape
+    ]
+
+
+def _is_ambiguous(best: tuple[str, str], gains: Mapping[tuple[str, str], list[str]]) -> bool:
+    """Whether another change from the same prefix, or to it, would gain the same variables."""
+    return any(
+        pair != best and pair[1] == best[1] and set(gains[pair]) == set(gains[best])
+        for pair in gains
+    )
 
 
 def _tail(name: str) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from bncheck.assignment import assign
 from bncheck.batchnorm.grouping import Candidate, Group, Grouping, group
 from bncheck.batchnorm.layers import Layer, build_layers
-from bncheck.batchnorm.names import STATISTICS, kind_of
+from bncheck.batchnorm.names import STATISTICS, kind_of, normalization_of
 from bncheck.checkpoint import open_location
 from bncheck.checkpoint.locate import locate
 from bncheck.errors import BncheckError, DamagedError, UnsupportedError
@@ -82,7 +82,28 @@ def inspect(path: str, options: Options | None = None) -> Report:
         step=_step(values, step_name) if options.step is None else options.step,
         momentum=options.momentum,
     )
-    return _report(checkpoint, evidence, options, location.remarks, tuple(skipped))
+    remarks = (*location.remarks, *_unread_names(evidence))
+    return _report(checkpoint, evidence, options, remarks, tuple(skipped))
+
+
+def _unread_names(evidence: Evidence) -> list[str]:
+    """Say which variables the graph normalizes with, and no layer has: their names tell nothing."""
+    if evidence.graph is None:
+        return []
+    told = {member.name for layer in evidence.layers for member in layer.members.values()}
+    told |= {c.name for each in evidence.unknown for c in each.roles.values()}
+    strange = [
+        name
+        for name in sorted(evidence.graph.normalized - told)
+        if normalization_of(name.rpartition("/")[0]) != "other" and name in evidence.variables
+    ]
+    if not strange:
+        return []
+    shown = ", ".join(strange[:3]) + (", ..." if len(strange) > 3 else "")
+    remark = (
+        f"the graph's batch-norm ops read {len(strange)} variables whose names do not tell their"
+    )
+    return [f"{remark} layer, so that the statistics there were not judged: {shown}"]
 
 
 def _unread(checkpoint: Checkpoint, values: Values) -> list[Skipped]:
@@ -168,7 +189,7 @@ def _group(checkpoint: Checkpoint, graph: Graph | None, *, own: bool) -> Groupin
             for name, variable in graph.variables.items()
             if name not in there
         ]
-    grouping = group(candidates)
+    grouping = group(candidates, graph.variables if graph is not None and not own else ())
     if graph is None:
         return grouping
     # The graph has all of such a layer, so nothing is missing; a name that says batch norm is worth

@@ -114,6 +114,14 @@ def test_renames_need_equal_shapes_and_two_matches() -> None:
     assert suggest_renames(checkpoint, graph) == [Rename("a/", "b/", 2)]
 
 
+def test_a_prefix_is_found_where_names_end_alike() -> None:
+    layers = [f"block{i}/unit/bn/{role}" for i in range(8) for role in ("gamma", "beta")]
+    checkpoint = dict.fromkeys(layers, (4,))
+    graph = {f"FeatureExtractor/{name}": (4,) for name in layers}
+    assert suggest_renames(checkpoint, graph) == [Rename("", "FeatureExtractor/", 16)]
+    assert suggest_renames(graph, checkpoint) == [Rename("FeatureExtractor/", "", 16)]
+
+
 def test_a_name_that_fits_twice_is_no_rename() -> None:
     checkpoint = {"a/bn/gamma": (3,), "b/bn/gamma": (3,), "a/bn/beta": (3,), "b/bn/beta": (3,)}
     assert suggest_renames(checkpoint, {"c/bn/gamma": (3,), "c/bn/beta": (3,)}) == []

@@ -18,14 +18,14 @@ BY_NAME = {entry["name"]: entry for entry in MANIFEST}
 # For each rule, fixtures that look much like those that trip it, and are right or another rule's.
 LOOK_ALIKES = {
     "BN101": ["tf1/other-norms", "tf1/other-norms-beside-batch-norm", "tf1/no-affine"],
-    "BN102": ["tf1/other-norms", "tf1/unnamed-norms", "tf1/conditional-batch-norm"],
+    "BN102": ["tf1/other-norms", "tf1/unnamed-norms", "tf1/mean-only"],
     "BN103": ["tf1/other-norms", "tf1/unnamed-norms", "tf1/no-batch-norm"],
     "BN104": ["tf1/names-sonnet", "tf1/conditional-batch-norm", "tf1/partitioned"],
     "BN201": ["tf1/standardized-input-nearly", "tf1/new-head", "tf1/step-0", "tf1/no-affine"],
     "BN202": ["tf1/standardized-input", "tf1/dead-layer", "tf1/shadows"],
-    "BN203": ["tf1/frozen-finetune", "tf1/residual-zero-gamma", "tf1/half-of-updates"],
-    "BN204": ["tf1/no-affine-no-update-ops", "tf1/new-head", "tf1/no-update-ops"],
-    "BN205": ["tf1/few-steps-after-restore", "tf1/undertrained-no-meta", "tf1/zero-debias"],
+    "BN203": ["tf1/residual-zero-gamma", "tf1/half-of-updates", "tf1/random-gamma-step-0"],
+    "BN204": ["tf1/no-affine-no-update-ops", "tf1/new-head", "tf1/warm-start-trainables"],
+    "BN205": ["tf1/few-steps-after-restore", "tf1/two-updates-a-step", "tf1/zero-debias"],
     "BN206": ["tf1/no-update-ops", "tf1/zero-variance", "tf1/standardized-input"],
     "BN301": ["tf1/exploded", "tf1/negative-variance"],
     "BN302": ["tf1/dead-channels", "tf1/zero-variance"],

@@ -7,7 +7,7 @@ names and shapes, never values.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from bncheck.batchnorm.names import (
     AFFINE,
@@ -17,13 +17,17 @@ from bncheck.batchnorm.names import (
     Role,
     averaged_name,
     debiased_statistic,
+    is_strange_leaf,
     normalization_of,
     read_name,
 )
 from bncheck.checkpoint.dtypes import is_floating
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Container, Iterable, Iterator, Mapping
+
+
+_DEEPEST: Final = 64  # scopes of one name that are walked through
 
 
 class Candidate(NamedTuple):
@@ -57,8 +61,10 @@ class Grouping(NamedTuple):
     unknown: list[Group]
 
 
-def group(candidates: Iterable[Candidate]) -> Grouping:
+def group(candidates: Iterable[Candidate], expected: Container[str] = ()) -> Grouping:
     """Group variables into batch-norm layers.
+
+    `expected` are names that somebody asks for: an average never stands for one of those.
 
     Scalars never are a role but for batch renorm's weights: a batch norm has a channel axis.
     """
@@ -75,7 +81,7 @@ def group(candidates: Iterable[Candidate]) -> Grouping:
         if helper is not None:
             for layer in _inner_scopes(helper[0]):
                 debiased.setdefault(layer, set()).add(helper[1])
-        reading = _read(candidate.name, names)
+        reading = _read(candidate.name, names, expected)
         if reading is None or not _can_be(reading.role, candidate):
             continue
         roles = read.setdefault((reading.scope, reading.number), {})
@@ -85,10 +91,10 @@ def group(candidates: Iterable[Candidate]) -> Grouping:
             roles[reading.role] = (reading, candidate)
     _join_moments(read)
     _join_inner_statistics(read)
-    return _weigh(read, debiased, counted)
+    return _weigh(read, debiased, counted, _Siblings(candidates, names))
 
 
-def _read(name: str, names: set[str]) -> Reading | None:
+def _read(name: str, names: set[str], expected: Container[str]) -> Reading | None:
     """Read a name, or the name of the variable that it is the only trace of.
 
     A checkpoint that was released with its averaged weights alone has
@@ -96,14 +102,18 @@ def _read(name: str, names: set[str]) -> Reading | None:
     """
     reading = read_name(name)
     averaged = averaged_name(name)
-    if reading is None and averaged is not None and averaged not in names:
+    if reading is not None or averaged is None:
+        return reading
+    if averaged not in names and averaged not in expected:
         return read_name(averaged)
-    return reading
+    return None
 
 
 def _inner_scopes(scope: str) -> Iterator[str]:
     """Yield a scope and all that it ends in: the layer's own is one of them."""
-    while scope:
+    for _ in range(_DEEPEST):
+        if not scope:
+            return
         yield scope
         scope = scope.partition("/")[2]
 
@@ -115,19 +125,43 @@ def _can_be(role: Role, candidate: Candidate) -> bool:
 
 
 def _join_moments(read: dict[tuple[str, str], dict[Role, tuple[Reading, Candidate]]]) -> None:
-    """Bring hand-made averages of moments to the gamma and beta of the scope around them."""
+    """Bring hand-made averages of moments to the gamma and beta that they belong to.
+
+    `bn/bn_1/moments/Squeeze` averages for `bn_1` where there is such a layer: apply() puts the op's
+    whole name below the scope that it is called in, and a name scope is made unique by itself. If
+    there is none, it averages for the nearest scope around it. An average that no affine claims,
+    as a second use of one layer makes it, stays a layer of its own.
+    """
     for scope, number in list(read):
         roles = read[scope, number]
         if not any(reading.family is Family.MOMENTS for reading, _ in roles.values()):
             continue
-        outer = scope
-        while outer and not any(role in read.get((outer, ""), {}) for role in AFFINE):
-            outer = outer.rpartition("/")[0]
-        target = read.get((outer, ""))
-        if outer and target is not None and target is not roles:
-            for role, claim in roles.items():
-                target.setdefault(role, claim)
-            del read[scope, number]
+        for place in (*_inner_scopes(scope), *_outer_scopes(scope)):
+            target = read.get((place, ""))
+            if target is not None and target is not roles and _takes(target, roles):
+                target.update(roles)
+                del read[scope, number]
+                break
+
+
+def _takes(
+    target: Mapping[Role, tuple[Reading, Candidate]],
+    roles: Mapping[Role, tuple[Reading, Candidate]],
+) -> bool:
+    """Whether a scope has a gamma or beta of these averages' shape, and no such averages yet."""
+    if any(role in target for role in roles):
+        return False
+    shapes = {candidate.shape for _, candidate in roles.values()}
+    return any(role in target and target[role][1].shape in shapes for role in AFFINE)
+
+
+def _outer_scopes(scope: str) -> Iterator[str]:
+    """Yield the scopes around a scope, the nearest first."""
+    for _ in range(_DEEPEST):
+        scope = scope.rpartition("/")[0]
+        if not scope:
+            return
+        yield scope
 
 
 def _join_inner_statistics(
@@ -156,6 +190,7 @@ def _weigh(
     read: Mapping[tuple[str, str], dict[Role, tuple[Reading, Candidate]]],
     debiased: Mapping[str, set[Role]],
     counted: set[str],
+    siblings: _Siblings,
 ) -> Grouping:
     layers: list[Group] = []
     unknown: list[Group] = []
@@ -167,9 +202,11 @@ def _weigh(
                 continue
             group_.zero_debiased = frozenset(debiased.get(scope, ()))
             layers.append(group_)
-        elif _is_affine_of_batch_norm(scope, group_):
+        elif _is_affine_of_batch_norm(scope, claims, group_) and not siblings.strange(
+            group_, scope
+        ):
             layers.append(group_)
-        elif all(role in group_.roles for role in AFFINE) and normalization_of(scope) != "other":
+        elif _is_unknown(scope, group_):
             unknown.append(group_)
     layers.sort(key=lambda each: each.name)
     unknown.sort(key=lambda each: each.name)
@@ -194,11 +231,12 @@ def _accept(
     weak_statistics = (
         has_affine and scope not in counted and all(role in claims for role in STATISTICS)
     )
+    weak_affine = len(affine) == len(AFFINE) and normalization_of(scope) == "batch"
     for role, (reading, candidate) in claims.items():
         weak = reading.family is Family.WEAK
         if weak and role in STATISTICS and not weak_statistics:
             continue
-        if weak and role in AFFINE and not (has_statistics or weak_statistics):
+        if weak and role in AFFINE and not (has_statistics or weak_statistics or weak_affine):
             continue
         accepted.roles[role] = candidate
         if reading.family not in (Family.WEAK, Family.STANDARD):
@@ -229,6 +267,40 @@ def _is_batch_norm_with_statistics(scope: str, group_: Group, counted: set[str])
     return normalization_of(scope) == "batch"
 
 
-def _is_affine_of_batch_norm(scope: str, group_: Group) -> bool:
-    """Whether gamma or beta without statistics are batch norm's, which then are missing."""
-    return any(role in group_.roles for role in AFFINE) and normalization_of(scope) == "batch"
+def _is_affine_of_batch_norm(
+    scope: str, claims: Mapping[Role, tuple[Reading, Candidate]], group_: Group
+) -> bool:
+    """Whether gamma or beta without statistics are batch norm's, which then are missing.
+
+    A scale and an offset alone are those of a batch norm that keeps no statistics, as often as not.
+    """
+    sure = any(claims[role][0].family is not Family.WEAK for role in group_.roles)
+    return sure and normalization_of(scope) == "batch"
+
+
+def _is_unknown(scope: str, group_: Group) -> bool:
+    """Whether an affine without statistics may be batch norm's, or another normalization's."""
+    kind = normalization_of(scope)
+    both = all(role in group_.roles for role in AFFINE)
+    return bool(group_.roles) and (kind == "batch" or (both and kind is None))
+
+
+class _Siblings:
+    """The vectors beside the roles: one may be a statistic under a name that nobody knows."""
+
+    def __init__(self, candidates: Iterable[Candidate], names: set[str]) -> None:
+        self._shapes: dict[str, set[tuple[int, ...] | None]] = {}
+        for candidate in candidates:
+            scope, _, leaf = candidate.name.rpartition("/")
+            owner = averaged_name(candidate.name)
+            if owner is not None and owner not in names and read_name(owner) is None:
+                scope = scope.rpartition("/")[0]  # the average of an op's output
+            elif owner is not None or not is_strange_leaf(leaf):
+                continue
+            if not candidate.dtype or is_floating(candidate.dtype):
+                self._shapes.setdefault(scope, set()).add(candidate.shape)
+
+    def strange(self, group_: Group, scope: str) -> bool:
+        """Whether the scope holds another vector of the affine's shape."""
+        shapes = self._shapes.get(scope, set())
+        return any(candidate.shape in shapes for candidate in group_.roles.values())

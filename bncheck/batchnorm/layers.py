@@ -113,12 +113,19 @@ class Layer:
     @property
     def affine_moved(self) -> bool | None:
         """Whether training changed gamma or beta; None where there is no affine to tell by."""
-        told = [
-            member.moved
-            for role in AFFINE
-            if (member := self.saved(role)) is not None and member.moved is not None
-        ]
+        gamma, beta = (self.saved(role) for role in AFFINE)
+        if gamma and beta and beta.initial and gamma.graph_variable is None:
+            # Training moves beta, too; a gamma that starts from random numbers looks as if it had
+            # moved.
+            return False
+        told = [m.moved for m in (gamma, beta) if m is not None and m.moved is not None]
         return any(told) if told else None
+
+    @property
+    def affine_restored(self) -> bool:
+        """Whether the graph initializes gamma or beta from a checkpoint."""
+        members = [self.members[role] for role in AFFINE if role in self.members]
+        return any(m.graph_variable is not None and m.graph_variable.restored for m in members)
 
 
 def build_layers(
@@ -149,7 +156,12 @@ def build_layers(
                 values=readable.get(candidate.key),
                 summary=summary,
                 initial=summary.is_all(expected) if summary and expected is not None else None,
-                moved=_moved(role, summary, expected),
+                moved=_moved(
+                    role,
+                    summary,
+                    expected,
+                    restored=graph_variable is not None and graph_variable.restored,
+                ),
                 expected=expected,
                 unread=values.unread.get(candidate.key, ""),
             )
@@ -187,7 +199,9 @@ def _expected(role: Role, family: Family, graph_variable: GraphVariable | None) 
     return _DEFAULT_INITIAL.get(role, 0.0)
 
 
-def _moved(role: Role, summary: Summary | None, expected: float | None) -> bool | None:
+def _moved(
+    role: Role, summary: Summary | None, expected: float | None, *, restored: bool
+) -> bool | None:
     """Tell whether training changed a variable.
 
     A gamma or beta that is the same number in every channel was not: gradients differ between
@@ -200,8 +214,8 @@ def _moved(role: Role, summary: Summary | None, expected: float | None) -> bool 
         return False
     if role not in AFFINE:
         return True
-    if expected is None:
-        return None
+    if expected is None and not restored:
+        return None  # random numbers to begin with
     return not (summary.is_uniform or summary.is_all(0.0))
 
 

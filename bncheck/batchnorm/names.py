@@ -64,6 +64,12 @@ _STANDARD: Final = {role.value: role for role in Role} | {
     "population_mean": Role.MOVING_MEAN,
     "population_var": Role.MOVING_VARIANCE,
     "population_variance": Role.MOVING_VARIANCE,
+    "moving_std": Role.MOVING_VARIANCE,
+    "pop_std": Role.MOVING_VARIANCE,
+    "avg_mean": Role.MOVING_MEAN,
+    "avg_var": Role.MOVING_VARIANCE,
+    "rolling_mean": Role.MOVING_MEAN,
+    "rolling_var": Role.MOVING_VARIANCE,
 }
 _WEAK: Final = {
     "scale": Role.GAMMA,
@@ -72,6 +78,9 @@ _WEAK: Final = {
     "mean": Role.MOVING_MEAN,
     "variance": Role.MOVING_VARIANCE,
     "var": Role.MOVING_VARIANCE,
+    "mean_ema": Role.MOVING_MEAN,
+    "var_ema": Role.MOVING_VARIANCE,
+    "variance_ema": Role.MOVING_VARIANCE,
 }
 _MOMENTS: Final = {
     "mean": Role.MOVING_MEAN,
@@ -80,15 +89,22 @@ _MOMENTS: Final = {
     "Squeeze_1": Role.MOVING_VARIANCE,
 }
 
+_BATCH_MOMENTS: Final = {
+    "batch_mean": Role.MOVING_MEAN,
+    "batch_var": Role.MOVING_VARIANCE,
+    "batch_variance": Role.MOVING_VARIANCE,
+}
+
 
 def _alternatives(names: dict[str, Role]) -> str:
     return "|".join(sorted(names, key=len, reverse=True))
 
 
-# A leaf, perhaps behind a prefix as in Keras 1 ("bn_1_running_mean"), perhaps made unique
-# ("moving_mean_1").
+# A leaf, perhaps behind a prefix as in Keras 1 ("bn_1_running_mean") or tflib ("BN1.moving_mean"),
+# perhaps made unique ("moving_mean_1").
 _LEAF: Final = re.compile(
-    rf"(?s)(?:(?P<prefix>.+?)_)??(?P<role>{_alternatives(_STANDARD | _WEAK)})(?:_(?P<number>\d+))?"
+    r"(?s)(?:(?P<prefix>.+?)[_.\-])??"
+    rf"(?P<role>{_alternatives(_STANDARD | _WEAK)})(?:_(?P<number>\d+))?"
 )
 _MOMENTS_SCOPE: Final = re.compile(r"moments(_\d+)?")
 _CONTROL_SCOPE: Final = re.compile(r"(cond|while)(_\d+)?")
@@ -97,7 +113,7 @@ _SHADOW_LEAVES: Final = frozenset(
     ("ExponentialMovingAverage", "EMA", "biased", "local_step", "hidden", "_hidden", "avg")
 )
 _SLOT: Final = re.compile(
-    r"(?i)(.*(adam|momentum|rmsprop|adagrad|adadelta|ftrl|nadam|adamax|lars|lamb|sgd|optimizer).*)"
+    r"(?i).*(adam|momentum|rmsprop|adagrad|adadelta|ftrl|lars|lamb|sgd|optim|(^|_)opt(_|$)).*"
 )
 _KERAS_SLOTS: Final = frozenset(("m", "v", "vhat", "rms", "momentum", "accumulator"))
 _COUNTERS: Final = re.compile(
@@ -105,6 +121,7 @@ _COUNTERS: Final = re.compile(
     r"|iter(ations)?(_\d+)?|count|counter"
 )
 
+_WEIGHT: Final = re.compile(r"(kernel|weights?|bias(es)?|w|b|filters?|depthwise|pointwise)(_\d+)?")
 _OTHER_NORMALIZATION: Final = re.compile(
     r"(?i)layer_?norm|instance_?norm|inst_?norm|group_?norm|virtual_batch|weight_?norm|pixel_?norm"
     r"|spectral_?norm|rms_?norm|ada_?in|ada_?norm|(^|_)(ln|gn|vbn)\d*(_\d+)*($|_)"
@@ -150,13 +167,16 @@ def _read_moments(op: str) -> Reading | None:
     """
     parts = op.split("/")
     at = next((i for i, part in enumerate(parts) if _MOMENTS_SCOPE.fullmatch(part)), None)
-    if at is None or parts[-1] not in _MOMENTS:
+    if parts[-1] in _BATCH_MOMENTS:
+        at = len(parts) - 1
+    elif at is None or parts[-1] not in _MOMENTS:
         return None
     scope = [part for part in parts[:at] if not _CONTROL_SCOPE.fullmatch(part)]
     half = len(scope) // 2
     if half and scope[:half] == scope[half:]:
         scope = scope[:half]
-    return Reading("/".join(scope), "", _MOMENTS[parts[-1]], Family.MOMENTS)
+    role = (_MOMENTS | _BATCH_MOMENTS)[parts[-1]]
+    return Reading("/".join(scope), "", role, Family.MOMENTS)
 
 
 def averaged_name(name: str) -> str | None:
@@ -205,9 +225,15 @@ def is_slot_leaf(leaf: str) -> bool:
     return leaf not in _SHADOW_LEAVES and _SLOT.fullmatch(leaf) is not None
 
 
+def is_strange_leaf(leaf: str) -> bool:
+    """Whether the last part of a name is none that layers, optimizers or helpers use."""
+    known = _LEAF.fullmatch(leaf) or _COUNTERS.fullmatch(leaf) or _WEIGHT.fullmatch(leaf)
+    return not known and leaf not in _SHADOW_LEAVES and not is_slot_leaf(leaf)
+
+
 def normalization_of(scope: str) -> str | None:
     """Return "batch" or "other" by the innermost part of a scope that names a normalization."""
-    for part in reversed(scope.split("/")):
+    for part in reversed(re.split("[/.]", scope)):
         if _OTHER_NORMALIZATION.search(part):
             return "other"
         if _BATCH_NORMALIZATION.search(part):

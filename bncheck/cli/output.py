@@ -55,7 +55,10 @@ def make_screen(color: str, *, to_file: bool = False) -> Screen:
     terminal = stream is not None and stream.isatty()
     encoding = "utf-8" if stream is None else stream.encoding
     buffer = StringIO()
+    # The width is told above; rich would stumble over a COLUMNS that is no number.
+    environment = {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "LINES")}
     console = Console(
+        _environ=environment,
         file=buffer,
         force_terminal=terminal or color == "always",
         no_color={"always": False, "never": True}.get(color),

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 _LARGEST = (1 << 31) - 1  # protobuf's own limit for one message
 _BATCH_NORM_OPS = frozenset(("FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3"))
 _FUSED_EPSILON = 1e-4  # the op's default where the attribute is stripped
+_ASSIGN_OPS = frozenset(("Assign", "AssignVariableOp"))
 _SUBTRACT_OPS = frozenset(("AssignSub", "AssignSubVariableOp"))
+_RESTORE_OPS = frozenset(("Restore", "RestoreSlice", "RestoreV2"))
 _ADD_OPS = frozenset(("Add", "AddV2"))
 _APPLY_PREFIXES = ("Apply", "ResourceApply", "SparseApply", "ResourceSparseApply")
 
@@ -83,13 +85,16 @@ class _Builder:
             )
         variables = {name: self._variable(name, parts) for name, parts in definitions.items()}
         updates = self._meta.collection_def.get("update_ops")
+        averages = self._averages()
         return Graph(
             source=self._path,
             kind="meta-graph",
             variables={name: variables[name] for name in names["variables"]},
             collections=names,
             saved_as=self._saved_as(),
-            momentum=self._momenta(),
+            momentum={name: momenta[0] for name, momenta in averages.items()},
+            updates={name: len(momenta) for name, momenta in averages.items()},
+            normalized=self._normalized(),
             epsilon=self._epsilons(),
             update_ops=len(set(updates.node_list.value)) if updates else 0,
             role=self._role(),
@@ -130,16 +135,23 @@ class _Builder:
             shape,
             initial=initials.pop() if len(initials) == 1 else None,
             initial_known=node is not None,
+            restored=any(map(self._is_restored, parts)),
         )
 
     def _initial(self, definition: VariableDef) -> float | None:
-        source = definition.initial_value_name
-        if not source:  # before TensorFlow 1.5 only the assigning op was named
-            assign = self._flow.node(definition.initializer_name)
-            if assign is None or len(assign.input) < 2:
-                return None
-            source = assign.input[1]
-        return self._flow.initial_value(source)
+        source = definition.initial_value_name or self._assigned(definition)
+        return self._flow.initial_value(source) if source else None
+
+    def _assigned(self, definition: VariableDef) -> str:
+        """Return what the initializer assigns; before TensorFlow 1.5 nothing else was named."""
+        assign = self._flow.node(definition.initializer_name)
+        return assign.input[1] if assign is not None and len(assign.input) > 1 else ""
+
+    def _is_restored(self, definition: VariableDef) -> bool:
+        """Whether the initializer reads a checkpoint, as init_from_checkpoint makes it."""
+        return any(
+            node.op in _RESTORE_OPS for node in self._flow.passed_on(self._assigned(definition))
+        )
 
     def _saved_as(self) -> dict[str, str] | None:
         """Return what the graph's own Saver saves, by the inputs of its save ops.
@@ -173,29 +185,60 @@ class _Builder:
         decoded = (name.decode("utf-8", "surrogateescape") for name in names)
         return zip(decoded, tensors, strict=False)
 
-    def _momenta(self) -> Mapping[str, float]:
-        """Return each moving average's momentum: `variable -= (variable - batch) * (1 - momentum)`.
+    def _averages(self) -> dict[str, list[float]]:
+        """Return the momentum of each update of each moving average, by variable.
 
-        The factor 1 - momentum is a constant, or a choice by is_training between that and 0.
+        `variable -= (variable - batch) * (1 - momentum)`, where the factor is a constant, or a
+        choice by is_training between that and 0; or `variable = variable * momentum + batch *
+        (...)`.
         """
-        momenta: dict[str, float] = {}
+        averages: dict[str, list[float]] = {}
         for node in self._flow.nodes.values():
-            if node.op not in _SUBTRACT_OPS or len(node.input) < 2:
+            if len(node.input) < 2:
                 continue
-            product = self._flow.node(node.input[1])
-            if product is None or product.op != "Mul":
-                continue
-            decays = {
-                decay
-                for factor in product.input[:2]
-                for decay in self._flow.constants_behind(factor)
-                if 0 < decay <= 1
-            }
-            if len(decays) == 1:
-                momentum = float(f"{1 - decays.pop():.7g}")  # as precise as the float32 that it was
+            momenta: set[float] = set()
+            if node.op in _SUBTRACT_OPS:
+                momenta = {1 - factor for factor in self._factors(node.input[1]) if 0 < factor <= 1}
+            elif node.op in _ASSIGN_OPS:
+                momenta = self._kept_fractions(node)
+            if len(momenta) == 1:
+                momentum = float(f"{momenta.pop():.7g}")  # as precise as the float32 that it was
                 for variable in self._flow.variables_behind(node.input[0]):
-                    momenta[self._full_name.get(variable, variable)] = momentum
-        return momenta
+                    name = self._full_name.get(variable, variable)
+                    averages.setdefault(name, []).append(momentum)
+        return averages
+
+    def _factors(self, tensor: str) -> set[float]:
+        """Return the constants that a product has as a factor."""
+        product = self._flow.node(tensor)
+        if product is None or product.op != "Mul":
+            return set()
+        return {c for factor in product.input[:2] for c in self._flow.constants_behind(factor)}
+
+    def _kept_fractions(self, assign: NodeDef) -> set[float]:
+        """Return how much of its own value an assigned variable keeps: `v = v * momentum + ...`."""
+        total = self._flow.node(assign.input[1])
+        if total is None or total.op not in _ADD_OPS:
+            return set()
+        own = self._flow.variables_behind(assign.input[0])
+        kept: set[float] = set()
+        for term in total.input[:2]:
+            product = self._flow.node(term)
+            if product is not None and any(
+                own & self._flow.variables_behind(factor) for factor in product.input[:2]
+            ):
+                kept |= {c for c in self._factors(term) if 0 < c < 1}
+        return kept
+
+    def _normalized(self) -> frozenset[str]:
+        """Return the variables that fused batch-norm ops take as scale and offset."""
+        return frozenset(
+            self._full_name.get(variable, variable)
+            for node in self._flow.nodes.values()
+            if node.op in _BATCH_NORM_OPS
+            for tensor in node.input[1:3]
+            for variable in self._flow.variables_behind(tensor)
+        )
 
     def _epsilons(self) -> Mapping[str, float]:
         """Return each batch norm's epsilon by the variables that it reads, fused or not."""

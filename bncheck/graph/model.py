@@ -40,6 +40,7 @@ class GraphVariable(NamedTuple):
     shape: tuple[int, ...] | None
     initial: float | None = None
     initial_known: bool = False
+    restored: bool = False
 
 
 @dataclass(frozen=True)
@@ -58,8 +59,10 @@ class Graph:
     collections: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     saved_as: Mapping[str, str] | None = None
     momentum: Mapping[str, float] = field(default_factory=dict)
+    updates: Mapping[str, int] = field(default_factory=dict)
     epsilon: Mapping[str, float] = field(default_factory=dict)
     update_ops: int = 0
+    normalized: frozenset[str] = frozenset()
     role: str = "unknown"
     tensorflow_version: str = ""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bncheck.batchnorm.names import AFFINE, STATISTICS, is_slot_leaf
+from bncheck.batchnorm.names import AFFINE, STATISTICS, Kind, kind_of
 from bncheck.rules.rule import Draft, Evidence, Level, rule
 
 if TYPE_CHECKING:
@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 
     from bncheck.batchnorm.layers import Layer, Member
     from bncheck.graph.model import Graph
+
+
+_DEEPEST = 64  # scopes that an optimizer may put in front
 
 
 @rule("BN503", "statistics-not-saved", Level.ERROR)
@@ -24,7 +27,8 @@ def statistics_not_saved(evidence: Evidence) -> Iterator[Draft]:
     Why: The Saver was built from tf.trainable_variables(), and the statistics are not trainable. No
     checkpoint of this program will ever hold them, however well it trains.
 
-    Right: A Saver that leaves out whole layers saves a part of the model on purpose.
+    Right: A Saver that leaves out whole layers saves a part of the model on purpose. Statistics
+    that the checkpoint holds were saved by another one.
 
     Fix: Save all global variables: tf.train.Saver(tf.global_variables()), which is what
     tf.train.Saver() does. The statistics of this run are lost unless its process still lives: save
@@ -40,6 +44,7 @@ def statistics_not_saved(evidence: Evidence) -> Iterator[Draft]:
             role
             for role in STATISTICS
             if role in layer.members
+            and layer.members[role].variable is None
             and (known := layer.members[role].graph_variable) is not None
             and known.name not in graph.saved_as
         ]
@@ -122,11 +127,12 @@ def _slots_by_variable(evidence: Evidence) -> dict[str, str]:
     }
     slots: dict[str, str] = {}
     for name in evidence.variables:
-        owner, _, leaf = name.rpartition("/")
-        if not is_slot_leaf(leaf):
+        if kind_of(name) is not Kind.SLOT:
             continue
-        while owner and owner not in statistics:
+        owner = name.rpartition("/")[0]
+        for _ in range(_DEEPEST):
+            if owner in statistics:
+                slots.setdefault(owner, name)
+                break
             owner = owner.partition("/")[2]
-        if owner:
-            slots.setdefault(owner, name)
     return slots

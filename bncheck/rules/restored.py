@@ -147,10 +147,11 @@ def statistics_skipped_by_trainable_map(evidence: Evidence) -> Iterator[Draft]:
             and member.graph_variable.name not in mapped
         ]
         if dropped:
+            empty = "" if mapped else ", of which the graph has none,"
             yield Draft(
                 layer=layer.name,
                 variables=tuple(member.name for member in dropped),
-                message=f"a map of the {evidence.collection} variables drops "
+                message=f"a map of the {evidence.collection} variables{empty} drops "
                 f"{len(dropped)} statistics: they would keep the initial values",
                 evidence={"collection": evidence.collection},
             )

@@ -52,6 +52,29 @@ def _initial_values(layer: Layer) -> str:
     return f"{' and '.join(parts)} in every channel"
 
 
+_RESTORE_HELP = (
+    "The graph initializes gamma or beta from a checkpoint, and the statistics from constants: the "
+    "assignment map was built from tf.trainable_variables(). Build it from tf.global_variables(): "
+    "bncheck.assignment_map(tf.global_variables(), checkpoint). If the update ops should run in "
+    "this training, let its step depend on tf.get_collection(tf.GraphKeys.UPDATE_OPS) as well."
+)
+
+
+def _training_of(layer: Layer) -> str:
+    """Say what tells that a layer without trained statistics was trained itself."""
+    saved = [role for role in AFFINE if layer.saved(role)]
+    moved = [role.value for role in saved if layer.members[role].moved]
+    if moved:
+        verb = "restored" if layer.affine_restored else "trained"
+        return f"although {' and '.join(moved)} {'were' if len(moved) > 1 else 'was'} {verb}"
+    if saved:
+        names = " and ".join(role.value for role in saved)
+        return (
+            f"and {names} cannot tell whether the layer was trained: it starts from random numbers"
+        )
+    return "and the layer has no gamma or beta to tell whether it was trained"
+
+
 def _is_untrained(layer: Layer) -> bool:
     return layer.status is Status.UNTRAINED
 
@@ -91,15 +114,14 @@ def untrained_statistics(evidence: Evidence) -> Iterator[Draft]:
     for layer in filter(_is_untrained, evidence.layers):
         if layer.affine_moved is False:
             continue
-        roles = [role.value for role in AFFINE if layer.saved(role)]
-        trained = f"although {' and '.join(roles)} {'were' if len(roles) > 1 else 'was'} trained"
-        if not layer.affine_moved:
-            trained = "and the layer has no gamma or beta to tell whether it was trained"
+        what = "the update ops were never run"
+        if layer.affine_restored:
+            what = "the statistics were neither restored nor updated"
         yield Draft(
             layer=layer.name,
             variables=layer.names(*STATISTICS),
-            message=f"the update ops were never run: {_initial_values(layer)}, {trained}",
-            help=_update_help(evidence.graph),
+            message=f"{what}: {_initial_values(layer)}, {_training_of(layer)}",
+            help=_RESTORE_HELP if layer.affine_restored else _update_help(evidence.graph),
             evidence={
                 "affine_trained": layer.affine_moved,
                 "step": evidence.step,
@@ -206,10 +228,16 @@ def never_trained(evidence: Evidence) -> Iterator[Draft]:
         message=f"nothing was trained: all {len(layers)} layers are at their initial values{step}"
         if len(layers) > 1
         else f"nothing was trained: the only layer is at its initial values{step}",
+        help=_FROZEN_HELP if evidence.step else "",
         evidence={"layers": [layer.name for layer in layers], "step": evidence.step},
     )
 
 
+_FROZEN_HELP = (
+    "The step says that there was training. Either everything was initialized again after it: look "
+    "for an initializer that runs after the restore; or gamma and beta are frozen, and the update "
+    "ops never ran: let the training step depend on tf.get_collection(tf.GraphKeys.UPDATE_OPS)."
+)
 _TOO_MUCH_INITIAL = 0.05
 
 
@@ -242,9 +270,11 @@ def undertrained_statistics(evidence: Evidence) -> Iterator[Draft]:
             or variance is None
             or variance.summary is None
             or variance.expected != 1
+            or _starts_elsewhere(variance)
         ):
             continue
-        weight = momentum**evidence.step
+        updates = evidence.step * _updates_in_a_step(layer, evidence.graph)
+        weight = momentum**updates
         # float32 rounds each of the updates; a thousandth of slack is far more than that adds up
         # to.
         debiased = Role.MOVING_MEAN in layer.zero_debiased
@@ -255,9 +285,21 @@ def undertrained_statistics(evidence: Evidence) -> Iterator[Draft]:
                 message=f"{weight:.0%} of "
                 f"{'moving_variance' if debiased else 'the statistics'} is still the initial "
                 f"{'1' if debiased else '0 and 1'}: "
-                f"{evidence.step} updates at momentum {momentum:g}",
-                evidence={"momentum": momentum, "step": evidence.step, "initial_weight": weight},
+                f"{updates} updates at momentum {momentum:g}, unless they were restored",
+                evidence={"momentum": momentum, "updates": updates, "initial_weight": weight},
             )
+
+
+def _starts_elsewhere(variance: Member) -> bool:
+    """Whether the graph initializes a variance from an array or a checkpoint, not from 1."""
+    known = variance.graph_variable
+    return known is not None and known.initial_known and known.initial != 1
+
+
+def _updates_in_a_step(layer: Layer, graph: Graph | None) -> int:
+    """Return how many update ops a layer has: D(real) and D(fake) update it twice."""
+    variance = layer.members[Role.MOVING_VARIANCE].graph_variable
+    return graph.updates.get(variance.name, 1) if graph is not None and variance is not None else 1
 
 
 @rule("BN206", "dead-channels", Level.NOTE)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from bncheck.batchnorm.names import Role
+from bncheck.batchnorm.names import STATISTICS, Role
 from bncheck.rules.rule import Draft, Evidence, Level, rule
 
 if TYPE_CHECKING:
@@ -56,7 +56,10 @@ def non_finite_values(evidence: Evidence) -> Iterator[Draft]:
                 variables=tuple(counts),
                 message=f"values that are NaN or Inf: {', '.join(roles)}",
                 evidence={"nonfinite": counts},
-                explains=("BN302", "BN303", "BN305", "BN206"),
+                # A NaN elsewhere in the layer says nothing of its statistics.
+                explains=("BN302", "BN303", "BN305", "BN206")
+                if any(name in counts for name in layer.names(*STATISTICS))
+                else (),
             )
 
 

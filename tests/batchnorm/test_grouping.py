@@ -44,6 +44,18 @@ LAYERS = {
         ],
         "d",
     ),
+    "by hand, named outputs": (
+        [
+            "l/bn/gamma",
+            "l/bn/l/bn/batch_mean/ExponentialMovingAverage",
+            "l/bn/l/bn/batch_var/ExponentialMovingAverage",
+        ],
+        "l/bn",
+    ),
+    "tflib": (
+        ["G.BN1.scale", "G.BN1.offset", "G.BN1.moving_mean", "G.BN1.moving_variance"],
+        "G.BN1",
+    ),
     "by hand, scope twice, in a cond": (
         [
             "d/beta",
@@ -120,8 +132,56 @@ def test_the_surer_name_wins() -> None:
 def test_affine_in_a_batch_norm_scope_is_a_layer_without_statistics() -> None:
     assert list(_layers(_group("BatchNorm/beta"))) == ["BatchNorm"]
     assert list(_layers(_group("res/bn1/gamma", "res/bn1/beta"))) == ["res/bn1"]
-    # scale and offset alone are those of a batch norm that keeps no statistics.
-    assert _layers(_group("batchnorm/scale", "batchnorm/offset")) == {}
+    # scale and offset alone are those of a batch norm that keeps no statistics, as often as not.
+    grouping = _group("batchnorm/scale", "batchnorm/offset")
+    assert _layers(grouping) == {}
+    assert [each.name for each in grouping.unknown] == ["batchnorm"]
+
+
+def test_a_strange_vector_beside_the_affine_may_be_its_statistic() -> None:
+    grouping = _group("bn1/gamma", "bn1/beta", "bn1/mu", "bn1/sigma2")
+    assert _layers(grouping) == {}
+    assert [each.name for each in grouping.unknown] == ["bn1"]
+    # A bias, a slot and the affine's own average are nothing strange.
+    known = ["bn1/gamma/Adam", "bn1/biases", "bn1/gamma/ExponentialMovingAverage"]
+    assert list(_layers(_group("bn1/gamma", "bn1/beta", *known))) == ["bn1"]
+
+
+def test_each_use_of_a_handmade_layer_has_its_own_averages() -> None:
+    averages = (
+        "moments/Squeeze/ExponentialMovingAverage",
+        "moments/Squeeze_1/ExponentialMovingAverage",
+    )
+    names = ["bn/gamma", "bn/beta", "bn_1/gamma", "bn_1/beta"]
+    names += [f"bn/bn/{each}" for each in averages] + [f"bn/bn_1/{each}" for each in averages]
+    found = _layers(_group(*names))
+    assert {layer: len(roles) for layer, roles in found.items()} == {"bn": 4, "bn_1": 4}
+    assert found["bn_1"]["moving_mean"] == f"bn/bn_1/{averages[0]}"
+
+
+def test_averages_that_no_affine_claims_are_a_layer_of_their_own() -> None:
+    averages = (
+        "moments/Squeeze/ExponentialMovingAverage",
+        "moments/Squeeze_1/ExponentialMovingAverage",
+    )
+    names = ["d/beta"] + [f"d/d_{use}/{each}" for use in (1, 2) for each in averages]
+    assert {layer: len(roles) for layer, roles in _layers(_group(*names)).items()} == {
+        "d": 3,
+        "d/d_2": 2,
+    }
+
+
+def test_an_average_does_not_stand_for_what_a_graph_asks_for() -> None:
+    candidates = [
+        Candidate(
+            "b/gamma/ExponentialMovingAverage", "b/gamma/ExponentialMovingAverage", (8,), "float32"
+        ),
+        Candidate("b/gamma", "b/gamma", (8,), "float32", in_checkpoint=False),
+        Candidate("b/moving_mean", "b/moving_mean", (8,), "float32"),
+        Candidate("b/moving_variance", "b/moving_variance", (8,), "float32"),
+    ]
+    assert _layers(group(candidates))["b"]["gamma"] == "b/gamma/ExponentialMovingAverage"
+    assert _layers(group(candidates, {"b/gamma"}))["b"]["gamma"] == "b/gamma"
 
 
 def test_affine_in_an_unknown_scope_is_unknown() -> None:

@@ -38,6 +38,12 @@ def _copy(source: Path, target: Path) -> Path:
         (["inspect", str(HEALTHY), "--select", "BN999"], 2),
         (["inspect", str(HEALTHY), "--graph", "x", "--no-graph"], 2),
         (["inspect", str(HEALTHY), "--momentum", "1"], 2),
+        (["inspect", str(HEALTHY), "--momentum", "nan"], 2),
+        (["inspect", str(HEALTHY), "--step", "1" * 400], 2),
+        (["inspect", str(HEALTHY), "--select", ""], 2),
+        (["inspect", str(HEALTHY), "--select", "BN201", "--ignore", "BN201"], 2),
+        (["inspect", str(HEALTHY), "--collection", "trainable", "--no-graph"], 2),
+        (["inspect", str(HEALTHY), "-o", str(FIXTURES)], 2),
         (["inspect", str(HEALTHY), "--step", "-1"], 2),
         (["inspect", str(HEALTHY), "--format", "yaml"], 2),
         (["inspect", str(HEALTHY), "-o", "no/such/directory/report"], 2),
@@ -158,8 +164,82 @@ def test_a_terminal_that_cannot_write_it_gets_plain_marks() -> None:
     assert outcome.out.isascii()
 
 
-def test_a_reader_that_stops_early_is_no_bug() -> None:
-    command = f"{sys.executable} -m bncheck inspect {HEALTHY} --all | head -n 1"
+def test_a_file_keeps_its_permissions_and_a_link_its_place(tmp_path: Path) -> None:
+    target, link = tmp_path / "target", tmp_path / "link"
+    target.write_text("before")
+    target.chmod(0o600)
+    link.symlink_to(target)
+    assert bncheck("inspect", str(HEALTHY), "-o", str(link)).code == 0
+    assert link.is_symlink()
+    assert target.read_text("utf-8").startswith("checkpoint")
+    assert target.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_fifo_stays_one(tmp_path: Path) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    with subprocess.Popen(["cat", str(fifo)], stdout=subprocess.PIPE) as reader:
+        assert bncheck("inspect", str(HEALTHY), "-o", str(fifo)).code == 0
+        assert reader.communicate(timeout=20)[0].startswith(b"checkpoint")
+    assert fifo.is_fifo()
+
+
+def test_a_dash_is_standard_output() -> None:
+    arguments = ("inspect", str(UNTRAINED))
+    assert bncheck(*arguments, "-o", "-") == bncheck(*arguments)
+
+
+def test_a_rule_named_twice_finds_once() -> None:
+    arguments = ("inspect", str(UNTRAINED), "--select", "BN201,untrained-statistics")
+    assert "2 errors" in bncheck(*arguments).out
+
+
+def test_quiet_says_what_was_read() -> None:
+    outcome = bncheck("inspect", str(FIXTURES / "tf1/state-file-gone-one-left"), "-q")
+    assert "read the only checkpoint there" in outcome.out
+    assert outcome.out.splitlines()[-1].startswith("PASS")
+
+
+def test_a_full_disk_is_said() -> None:
+    command = f"{sys.executable} -m bncheck inspect {HEALTHY} > /dev/full"
+    done = subprocess.run(
+        ["bash", "-c", command], capture_output=True, cwd=ROOT, check=False, timeout=60
+    )
+    assert done.returncode == 3
+    assert done.stderr == b"bncheck: standard output: cannot be written: No space left on device\n"
+
+
+@pytest.mark.parametrize("columns", ["0", "x", "\u00b2", "-5", "3"])
+def test_columns_that_are_none_do_no_harm(columns: str) -> None:
+    outcome = bncheck("inspect", str(UNTRAINED), COLUMNS=columns)
+    assert outcome.code == 1
+    assert outcome.err == ""
+
+
+def test_a_broken_link_in_place_of_the_graph_is_not_no_graph(tmp_path: Path) -> None:
+    directory = _copy(HEALTHY, tmp_path)
+    meta = next(directory.glob("*.meta"))
+    meta.unlink()
+    meta.symlink_to("nowhere")
+    assert bncheck("inspect", str(directory)).code == 3
+
+
+def test_a_graph_cut_at_a_fields_end_is_damaged(tmp_path: Path) -> None:
+    from bncheck.proto.graphs_pb2 import MetaGraphDef
+
+    directory = _copy(FIXTURES / "tf1/trainable-saver", tmp_path)
+    meta = next(directory.glob("*.meta"))
+    graph = MetaGraphDef.FromString(meta.read_bytes())
+    graph.ClearField("collection_def")
+    meta.write_bytes(graph.SerializeToString())
+    outcome = bncheck("inspect", str(directory))
+    assert outcome.code == 3
+    assert "it is cut off, or was stripped" in outcome.out.replace("\n  ", " ")
+
+
+def test_a_reader_that_stops_early_is_no_bug_and_keeps_the_verdict() -> None:
+    command = f"{sys.executable} -m bncheck inspect {UNTRAINED} --all | head -n 1"
+    command += "; exit ${PIPESTATUS[0]}"
     done = subprocess.run(
         ["bash", "-c", command],
         capture_output=True,
@@ -170,6 +250,7 @@ def test_a_reader_that_stops_early_is_no_bug() -> None:
     )
     assert done.stdout.startswith(b"checkpoint")
     assert done.stderr == b""
+    assert done.returncode == 1
 
 
 def test_a_bug_shows_its_traceback_and_exits_with_4() -> None:

@@ -99,6 +99,15 @@ def test_an_ignored_cause_gives_its_findings_back() -> None:
     assert report["summary"]["suppressed"] == 2
 
 
+def test_all_variables_are_listed_on_request() -> None:
+    arguments = ("inspect", str(FIXTURES / "tf1/healthy"), "--format", "json")
+    assert "variables" not in json.loads(bncheck(*arguments).out)
+    report = json.loads(bncheck(*arguments, "--all").out)
+    VALIDATOR.validate(report)
+    assert len(report["variables"]) == report["checkpoint"]["variables"] == 13
+    assert report["variables"][0] == {"name": "global_step", "shape": [], "dtype": "int64"}
+
+
 def test_numbers_that_are_not_finite_are_null() -> None:
     report = json.loads(
         to_json(inspect(str(FIXTURES / "tf1/nan"))), parse_constant=lambda name: pytest.fail(name)

@@ -70,14 +70,15 @@ def test_trained_is_clean(judge: Judge) -> None:
 @pytest.mark.parametrize(
     ("layer", "rules"),
     [
-        (INITIAL | {"gamma": TRAINED["gamma"]}, ["BN201"]),
+        (INITIAL | {"gamma": TRAINED["gamma"], "beta": TRAINED["beta"]}, ["BN201"]),
         (INITIAL | {"beta": TRAINED["beta"]}, ["BN201"]),
+        (INITIAL | {"gamma": TRAINED["gamma"]}, ["BN203"]),  # random numbers to begin with
         (INITIAL, ["BN203"]),
         (INITIAL | {"gamma": [0, 0, 0]}, ["BN203"]),  # the last gamma of a residual block
         (INITIAL | {"gamma": [0.7, 0.7, 0.7]}, ["BN203"]),  # weight decay alone keeps it uniform
         ({"moving_mean": [0, 0, 0], "moving_variance": [1, 1, 1]}, ["BN201"]),
-        (INITIAL | {"gamma": TRAINED["gamma"], "moving_mean": [0, 0, 1e-45]}, []),
-        (INITIAL | {"gamma": TRAINED["gamma"], "moving_mean": [0, 0, -0.0]}, []),
+        (INITIAL | {"beta": TRAINED["beta"], "moving_mean": [0, 0, 1e-45]}, []),
+        (INITIAL | {"beta": TRAINED["beta"], "moving_mean": [0, 0, -0.0]}, []),
     ],
 )
 def test_untrained_beside_a_trained_layer(
@@ -202,6 +203,11 @@ def test_not_finite_goes_before_the_other_values(judge: Judge) -> None:
     assert judge({"a": _with(gamma=[np.inf, 1, 1])}) == {"a": {"BN301": Level.ERROR}}
 
 
+def test_a_nan_in_gamma_says_nothing_of_the_variance(judge: Judge) -> None:
+    layer = _with(gamma=[np.nan, 1, 1], moving_variance=[-3, 1, 1])
+    assert judge({"a": layer}) == {"a": {"BN301": Level.ERROR, "BN302": Level.ERROR}}
+
+
 def test_shapes(judge: Judge) -> None:
     assert judge({"a": _with(gamma=[[1, 2, 3], [4, 5, 6]])}) == {}  # conditional batch norm
     assert judge({"a": _with(gamma=[[[[1, 2, 3]]]])}) == {}
@@ -219,7 +225,8 @@ def test_one_statistic_is_missing(judge: Judge) -> None:
 
 def test_slots_on_statistics(judge: Judge) -> None:
     slot = np.zeros(3, np.float32)
-    for name in ("a/moving_mean/Adam", "opt/a/moving_variance/d_optimizer_1"):
+    slots = ("a/moving_mean/Adam", "opt/a/moving_variance/d_optimizer_1", "a/moving_mean/D_opt")
+    for name in (*slots, "training/Adam/a/moving_mean/m"):
         assert judge({"a": TRAINED}, others={name: slot}) == {"a": {"BN505": Level.WARNING}}
     for name in ("a/moving_mean/ExponentialMovingAverage", "a/moving_mean/biased", "a/gamma/Adam"):
         assert judge({"a": TRAINED}, others={name: slot}) == {}
