@@ -13,8 +13,6 @@ import numpy as np
 if TYPE_CHECKING:
     from typing import Any
 
-DT_FLOAT: Final = 1
-DT_STRING: Final = 7
 _REFERENCE: Final = 100  # added to the number of a ref variable's type
 
 NAMES: Final = {

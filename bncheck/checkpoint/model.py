@@ -10,7 +10,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from typing import Any
 
-    import numpy as np
     from numpy.typing import NDArray
 
 
@@ -82,9 +81,3 @@ def decode_name(name: bytes) -> str:
     Bytes that are no UTF-8 become lone surrogates, and stay distinct.
     """
     return name.decode("utf-8", "surrogateescape")
-
-
-def native(array: NDArray[Any]) -> NDArray[Any]:
-    """Return the array in the machine's own byte order."""
-    dtype: np.dtype[Any] = array.dtype
-    return array if dtype.isnative else array.astype(dtype.newbyteorder("="))

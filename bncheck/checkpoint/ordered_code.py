@@ -13,9 +13,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-WHOLE_DIMENSION = (0, -1)
-"""An extent without a length: the whole dimension, whatever its size."""
-
 
 def slice_key(name: bytes, extents: Sequence[tuple[int, int]]) -> bytes:
     """Return the key under which a slice is stored.

@@ -32,7 +32,8 @@ class GraphVariable(NamedTuple):
 
     `shape` is None where the graph does not fix it. `initial` is the number that the graph's own
     initializer writes into every element, and None where it writes anything else (random numbers,
-    an array); `initial_known` tells that from a graph that does not say.
+    an array); `initial_known` tells that from a graph that does not say, and `restored` that the
+    initializer reads a checkpoint, as init_from_checkpoint makes it.
     """
 
     name: str
@@ -50,7 +51,8 @@ class Graph:
     `collections` maps the names of TensorFlow's collections to variable names. `saved_as` maps each
     variable that the graph's own Saver saves to its name in the checkpoint; None where the graph
     has no Saver. `momentum` and `epsilon` are by variable name, where an update op or a batch-norm
-    op has them as constants.
+    op has them as constants; `updates` counts a variable's update ops, `normalized` are the scales
+    and offsets of fused batch-norm ops, `update_ops` is the size of UPDATE_OPS.
     """
 
     source: str
