@@ -123,10 +123,10 @@ _COUNTERS: Final = re.compile(
 
 _WEIGHT: Final = re.compile(r"(kernel|weights?|bias(es)?|w|b|filters?|depthwise|pointwise)(_\d+)?")
 _OTHER_NORMALIZATION: Final = re.compile(
-    r"(?i)layer_?norm|instance_?norm|inst_?norm|group_?norm|virtual_batch|weight_?norm|pixel_?norm"
-    r"|spectral_?norm|rms_?norm|ada_?in|ada_?norm|(^|_)(ln|gn|vbn)\d*(_\d+)*($|_)"
+    r"(?i)(layer|instance|inst|group|weight|pixel|spectral|rms|ada)[_-]?norm"
+    r"|virtual_batch|ada[_-]?in|(^|_)(ln|gn|vbn)\d*(_\d+)*($|_)"
 )
-_BATCH_NORMALIZATION: Final = re.compile(r"(?i)batch_?norm|(^|[^a-z])bn([^a-z]|$)")
+_BATCH_NORMALIZATION: Final = re.compile(r"(?i)batch[_-]?norm|(^|[^a-z])bn([^a-z]|$)")
 
 
 def read_name(name: str) -> Reading | None:

@@ -82,6 +82,7 @@ def test_every_variable_of_a_convention_is_in_its_layer(names: list[str], layer:
 NO_LAYERS = {
     "layer norm": ["enc/LayerNorm/gamma", "enc/LayerNorm/beta"],
     "layer norm of keras": ["layer_normalization_3/gamma", "layer_normalization_3/beta"],
+    "layer norm with a hyphen": ["enc/layer-norm/gamma", "enc/layer-norm/beta"],
     "instance norm": ["in/InstanceNorm_1/gamma", "in/InstanceNorm_1/beta"],
     "group norm": ["GroupNorm/gamma", "GroupNorm/beta"],
     "virtual batch norm": ["d_vbn1/gamma", "d_vbn1/beta"],
