@@ -17,6 +17,7 @@ from bncheck.errors import BncheckError, DamagedError, UnsupportedError
 from bncheck.graph import graph_beside, load_graph
 from bncheck.report.model import FailOn, Report, Skipped
 from bncheck.rules import all_rules, judge
+from bncheck.rules.program import is_saver_of_trainables
 from bncheck.rules.restored import is_asked_for
 from bncheck.rules.rule import Evidence
 
@@ -71,9 +72,11 @@ def inspect(path: str, options: Options | None = None) -> Report:
     values = checkpoint.read(_names_to_read(grouping, step_name))
     skipped += _unread(checkpoint, values)
     layers = build_layers(grouping.layers, checkpoint.variables, values, graph)
+    # Layers of statistics alone have nothing in a checkpoint of the trainable variables.
+    forgetful = own and graph is not None and is_saver_of_trainables(graph)
     evidence = Evidence(
         variables=checkpoint.variables,
-        layers=tuple(layer for layer in layers if _is_present(layer, graph, own=own)),
+        layers=tuple(each for each in layers if forgetful or _is_present(each, graph, own=own)),
         unknown=tuple(grouping.unknown),
         graph=graph,
         graph_is_own=own,

@@ -37,8 +37,7 @@ def statistics_not_saved(evidence: Evidence) -> Iterator[Draft]:
     graph = evidence.graph
     if graph is None or graph.saved_as is None:
         return
-    trainable = graph.collections.get("trainable_variables", ())
-    saves_trainables = bool(trainable) and all(name in graph.saved_as for name in trainable)
+    saves_trainables = is_saver_of_trainables(graph)
     for layer in evidence.layers:
         unsaved = [
             role
@@ -62,6 +61,14 @@ def statistics_not_saved(evidence: Evidence) -> Iterator[Draft]:
                 evidence={"saved": len(graph.saved_as), "variables": len(graph.variables)},
                 explains=("BN101", "BN102", "BN401"),
             )
+
+
+def is_saver_of_trainables(graph: Graph) -> bool:
+    """Whether the graph's own Saver saves every trainable variable, and not every variable."""
+    saved, trainable = graph.saved_as, graph.collections.get("trainable_variables", ())
+    if saved is None or not trainable:
+        return False
+    return all(name in saved for name in trainable) and any(n not in saved for n in graph.variables)
 
 
 def _affine_is_saved(layer: Layer, saved_as: Mapping[str, str]) -> bool:

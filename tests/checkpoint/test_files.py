@@ -100,7 +100,7 @@ def test_nothing_there(tmp_path: Path) -> None:
     (tmp_path / "loop").symlink_to("loop")
     with pytest.raises(NotFoundError, match="cannot be opened: Too many levels of symbolic links"):
         RegularFile(str(tmp_path / "loop"))
-    with pytest.raises(NotFoundError, match="cannot be opened: embedded null byte"):
+    with pytest.raises(NotFoundError, match=r"cannot be opened: .*embedded null"):
         RegularFile(str(tmp_path / "a\0b"))
     with pytest.raises(NotFoundError, match="cannot be opened: File name too long"):
         RegularFile(str(tmp_path / ("x" * 300)))

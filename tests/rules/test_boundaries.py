@@ -11,6 +11,7 @@ import pytest
 
 from bncheck import Options, inspect
 from bncheck.rules.rule import Level
+from tests.commands import FIXTURES
 from tests.writers import write_bundle
 
 Found = dict[str, dict[str, Level]]
@@ -221,6 +222,12 @@ def test_one_statistic_is_missing(judge: Judge) -> None:
     without_variance = {k: v for k, v in TRAINED.items() if k != "moving_variance"}
     assert judge({"a": without_mean}) == {"a": {"BN101": Level.ERROR}}
     assert judge({"a": without_variance}) == {"a": {"BN102": Level.ERROR}}
+
+
+def test_statistics_that_are_there_were_saved_by_somebody() -> None:
+    forgetful = str(FIXTURES / "tf1/trainable-saver/model.ckpt-60.meta")
+    whole = str(FIXTURES / "tf1/healthy/model.ckpt-60")
+    assert inspect(whole, Options(graph=forgetful)).findings == ()
 
 
 def test_slots_on_statistics(judge: Judge) -> None:
