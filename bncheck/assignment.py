@@ -20,6 +20,11 @@ if TYPE_CHECKING:
     from bncheck.checkpoint.model import Checkpoint
 
 
+_MOST_SOURCES = 64  # names with the same end and shape that one variable is compared with
+_MOST_PROPOSALS = 32
+_MOST_RENAMES = 5
+
+
 class AssignmentMap(NamedTuple):
     """What tf.compat.v1.train.init_from_checkpoint takes, and the names it will initialize."""
 
@@ -135,11 +140,6 @@ def suggest_renames(
     return renames
 
 
-_MOST_SOURCES = 64  # names with the same end and shape that one variable is compared with
-_MOST_PROPOSALS = 32
-_MOST_RENAMES = 5
-
-
 def _matches(
     pair: tuple[str, str],
     graph_only: Mapping[str, tuple[int, ...]],
@@ -155,7 +155,7 @@ def _matches(
 
 
 def _is_ambiguous(best: tuple[str, str], gains: Mapping[tuple[str, str], list[str]]) -> bool:
-    """Whether another change from the same prefix, or to it, would gain the same variables."""
+    """Whether another prefix of the checkpoint would gain the same variables of the graph."""
     return any(
         pair != best and pair[1] == best[1] and set(gains[pair]) == set(gains[best])
         for pair in gains

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Final
 
@@ -65,7 +65,6 @@ class Member:
     initial: bool | None = None
     moved: bool | None = None
     expected: float | None = None
-    unread: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +76,7 @@ class Layer:
     momentum: float | None = None
     epsilon: float | None = None
     zero_debiased: frozenset[Role] = frozenset()
-    status: Status = field(default=Status.TRAINED)
+    status: Status = Status.TRAINED
 
     def saved(self, role: Role) -> Member | None:
         """Return the role's variable if the checkpoint has it."""
@@ -163,7 +162,6 @@ def build_layers(
                     restored=graph_variable is not None and graph_variable.restored,
                 ),
                 expected=expected,
-                unread=values.unread.get(candidate.key, ""),
             )
         layers.append(_layer(group, members, graph))
     return layers

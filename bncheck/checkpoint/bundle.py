@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 _M = TypeVar("_M", bound=Message)
 
+_MOST_OPEN = 64  # data files at once; a process may have few descriptors
 _READER_VERSION = 1  # kTensorBundleVersion: what this reader understands
 
 
@@ -194,9 +195,6 @@ class TensorBundle(Checkpoint):
         if self._big_endian:
             array = _swap_bytes(array)
         return array.reshape(entry.shape)
-
-
-_MOST_OPEN = 64  # data files at once; a process may have few descriptors
 
 
 class _Shards:

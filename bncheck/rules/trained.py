@@ -60,6 +60,14 @@ _RESTORE_HELP = (
 )
 
 
+_FROZEN_HELP = (
+    "The step says that there was training. Either everything was initialized again after it: look "
+    "for an initializer that runs after the restore; or gamma and beta are frozen, and the update "
+    "ops never ran: let the training step depend on tf.get_collection(tf.GraphKeys.UPDATE_OPS)."
+)
+_TOO_MUCH_INITIAL = 0.05
+
+
 def _training_of(layer: Layer) -> str:
     """Say what tells that a layer without trained statistics was trained itself."""
     saved = [role for role in AFFINE if layer.saved(role)]
@@ -103,8 +111,9 @@ def untrained_statistics(evidence: Evidence) -> Iterator[Draft]:
     layer does not normalize at all.
 
     Right: A model whose batch norm ran with training=False from the start uses 0 and 1 in training
-    and in serving alike. The checkpoint cannot tell that from the mistake; if you know it, ignore
-    the rule.
+    and in serving alike, and one that also serves with training=True (pix2pix, MAML) never reads
+    the statistics. The checkpoint cannot tell these from the mistake; if you know it, ignore the
+    rule.
 
     Fix: Make the training step depend on tf.get_collection(tf.GraphKeys.UPDATE_OPS) with
     tf.control_dependencies, or use slim.learning.create_train_op, and train again.
@@ -231,14 +240,6 @@ def never_trained(evidence: Evidence) -> Iterator[Draft]:
         help=_FROZEN_HELP if evidence.step else "",
         evidence={"layers": [layer.name for layer in layers], "step": evidence.step},
     )
-
-
-_FROZEN_HELP = (
-    "The step says that there was training. Either everything was initialized again after it: look "
-    "for an initializer that runs after the restore; or gamma and beta are frozen, and the update "
-    "ops never ran: let the training step depend on tf.get_collection(tf.GraphKeys.UPDATE_OPS)."
-)
-_TOO_MUCH_INITIAL = 0.05
 
 
 @rule("BN205", "undertrained-statistics", Level.WARNING)

@@ -146,7 +146,7 @@ def zero_variance(evidence: Evidence) -> Iterator[Draft]:
 
     Why: The layer divides by sqrt(epsilon) alone, so that it multiplies its input by about 30.
     Either one layer is used on several inputs whose updates overwrite each other, or its input was
-    constant for the whole training.
+    constant for the whole training, or the variance started at 0 and was never updated.
 
     Right: Single channels with variance 0 are dead, not wrong: see BN206.
 
