@@ -10,11 +10,14 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
+from bncheck.batchnorm.objects import name_variables
 from bncheck.checkpoint import open_checkpoint
+from bncheck.checkpoint.object_graph import OBJECT_GRAPH, object_path
+from bncheck.checkpoint.structure import NO_STRUCTURE, Structure
 from bncheck.graph.model import Graph, strip_output
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
     from typing import Any
 
     from bncheck.checkpoint.model import Checkpoint
@@ -39,20 +42,77 @@ def assignment_map(
 
     `variables` is a Graph (of which `collection` is taken: "global", "trainable" or "model"), or an
     iterable of names ("x" or "x:0") or of TensorFlow variables; `checkpoint` an open checkpoint or
-    the path of one. Names map to names, and TensorFlow variables to themselves, since
-    init_from_checkpoint finds only what tf.get_variable made by its name; the parts of a
-    partitioned variable become a list under their full name. The second value holds `x` and `x:0`
-    of every variable matched. Raises BncheckError where there is no checkpoint at the path.
+    the path of one. The checkpoint's keys map to names, and TensorFlow variables to themselves,
+    since init_from_checkpoint finds only what tf.get_variable made by its name; the parts of a
+    partitioned variable become a list under their full name. A key of an object-based checkpoint
+    matches by the path of its objects, or by the variable's full name. The second value holds `x`
+    and `x:0` of every variable matched. Raises BncheckError where there is no checkpoint at the
+    path.
     """
     opened = open_checkpoint(checkpoint) if isinstance(checkpoint, str) else checkpoint
     targets: dict[str, Any] = {}
+    structure = NO_STRUCTURE
     if isinstance(variables, Graph):
         targets = {name: name for name in variables.collection(collection)}
+        structure = variables.structure
     else:
         for variable in variables:
             _add_target(targets, variable)
-    matched = {name: targets[name] for name in opened.variables if name in targets}
-    return AssignmentMap(matched, {form for name in matched for form in (name, f"{name}:0")})
+    found = _match(_Side(targets, structure), _Side(opened.variables, opened.structure))
+    matched = {key: targets[name] for key, name in found.items()}
+    return AssignmentMap(matched, {form for name in found.values() for form in (name, f"{name}:0")})
+
+
+class _Side(NamedTuple):
+    """One side of a match: keys, and what is told of them."""
+
+    keys: Collection[str]
+    structure: Structure
+
+    def forms(self) -> list[Mapping[str, str]]:
+        """Return the names that each key goes by, the surest first."""
+        structure = self.structure
+        if not structure.tells_layers:
+            return [{}] * 3
+        return [
+            {key: object_path(key) for key in self.keys},
+            {key: name for key, name in structure.full_names.items() if name},
+            name_variables(self.keys, structure).names,
+        ]
+
+
+def counterparts(graph: Graph, checkpoint: Checkpoint) -> dict[str, str]:
+    """Return the graph's name of each of the checkpoint's keys that it has one for.
+
+    Equal keys match, then equal paths of objects, equal full names, and the names that a person
+    would give; a name that several keys of one side share matches nothing.
+    """
+    return _match(
+        _Side(graph.variables, graph.structure), _Side(checkpoint.variables, checkpoint.structure)
+    )
+
+
+def _match(graph: _Side, checkpoint: _Side) -> dict[str, str]:
+    found = {key: key for key in checkpoint.keys if key in graph.keys}
+    own_forms, graph_forms = checkpoint.forms(), graph.forms()
+    if not (any(own_forms) or any(graph_forms)):
+        return found
+    used = set(found.values())
+    for own, other in zip(own_forms, graph_forms, strict=True):
+        by_form = _unique({key: other.get(key, key) for key in graph.keys if key not in used})
+        mine = _unique({key: own.get(key, key) for key in checkpoint.keys if key not in found})
+        for form, key in mine.items():
+            target = by_form.get(form)
+            if target is not None and key not in checkpoint.structure.copies:
+                found[key] = target
+                used.add(target)
+    return {key: found[key] for key in checkpoint.keys if key in found}
+
+
+def _unique(forms: Mapping[str, str]) -> dict[str, str]:
+    """Return the keys by the forms that no other key has."""
+    counts = Counter(forms.values())
+    return {form: key for key, form in forms.items() if counts[form] == 1}
 
 
 def _add_target(targets: dict[str, Any], variable: Any) -> None:
@@ -77,9 +137,12 @@ class Rename(NamedTuple):
 
 
 class Assignment(NamedTuple):
-    """The map's three sets, each in the order of its source, and what could mend the misses."""
+    """The map's three sets, each in the order of its source, and what could mend the misses.
 
-    matched: tuple[str, ...]
+    `matched` maps the checkpoint's keys to the graph's names.
+    """
+
+    matched: Mapping[str, str]
     graph_only: tuple[str, ...]
     checkpoint_only: tuple[str, ...]
     renames: tuple[Rename, ...]
@@ -91,17 +154,24 @@ def assign(graph: Graph, checkpoint: Checkpoint, collection: str) -> Assignment:
     Renames are looked for in all of the graph's variables: what the collection leaves out is not
     misnamed.
     """
-    mapped = assignment_map(graph, checkpoint, collection=collection).assignment_map
+    everything = counterparts(graph, checkpoint)
     targets = graph.collection(collection)
-    graph_only = {name: v.shape for name, v in targets.items() if name not in checkpoint.variables}
-    checkpoint_only = {
-        name: v.shape for name, v in checkpoint.variables.items() if name not in targets
+    matched = {key: name for key, name in everything.items() if name in targets}
+    used = set(matched.values())
+    graph_only = {name: v.shape for name, v in targets.items() if name not in used}
+    checkpoint_only = tuple(
+        key for key in checkpoint.variables if key not in matched and key != OBJECT_GRAPH
+    )
+    called = name_variables(checkpoint.variables, checkpoint.structure).names
+    strangers = {
+        called[key]: checkpoint.variables[key].shape
+        for key in checkpoint_only
+        if key in called and key not in everything
     }
-    strangers = {n: s for n, s in checkpoint_only.items() if n not in graph.variables}
     return Assignment(
-        matched=tuple(mapped),
+        matched=matched,
         graph_only=tuple(graph_only),
-        checkpoint_only=tuple(checkpoint_only),
+        checkpoint_only=checkpoint_only,
         renames=tuple(suggest_renames(strangers, graph_only)),
     )
 

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from bncheck.assignment import assign
-from bncheck.batchnorm.grouping import Candidate, Group, Grouping, group
-from bncheck.batchnorm.layers import Layer, build_layers
-from bncheck.batchnorm.names import STATISTICS, kind_of, normalization_of
+from bncheck.batchnorm.layers import Known, Layer, build_layers
+from bncheck.batchnorm.names import normalization_of
+from bncheck.batchnorm.others import count_kinds, step_of, step_variables
 from bncheck.checkpoint import open_location
 from bncheck.checkpoint.locate import locate
+from bncheck.checkpoint.object_graph import OBJECT_GRAPH
 from bncheck.errors import BncheckError, DamagedError, UnsupportedError
 from bncheck.graph import graph_beside, load_graph
+from bncheck.pairing import Pairing
 from bncheck.report.model import FailOn, Report, Skipped
 from bncheck.rules import all_rules, judge
 from bncheck.rules.program import is_saver_of_trainables
@@ -24,13 +25,11 @@ from bncheck.rules.rule import Evidence
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from bncheck.batchnorm.grouping import Grouping
+    from bncheck.checkpoint.location import Location
     from bncheck.checkpoint.model import Checkpoint, Values
     from bncheck.graph.model import Graph
     from bncheck.rules.rule import Rule
-
-_OBJECT_GRAPH: Final = "_CHECKPOINTABLE_OBJECT_GRAPH"
-_STEP: Final = "global_step"
-_INTEGERS: Final = ("int64", "int32")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,22 +55,19 @@ def inspect(path: str, options: Options | None = None) -> Report:
     options = options or Options()
     location = locate(path)
     checkpoint = open_location(location)
-    if _OBJECT_GRAPH in checkpoint.variables:
-        raise UnsupportedError(
-            checkpoint.path,
-            "is object-based (tf.train.Checkpoint), and its names do not tell its layers",
-            remedy="This version reads name-based checkpoints, as tf.train.Saver writes them.",
-        )
     if not checkpoint.variables:
         raise DamagedError(checkpoint.path, "holds no variables at all")
     skipped: list[Skipped] = []
-    graph = _find_graph(checkpoint.path, options, skipped)
+    graph = _find_graph(checkpoint, location, options, skipped)
     own = graph is not None and _is_own(graph, checkpoint.path)
-    grouping = _group(checkpoint, graph, own=own)
-    step_name = _step_variable(checkpoint)
-    values = checkpoint.read(_names_to_read(grouping, step_name))
+    pairing = Pairing(checkpoint, graph, own=own)
+    grouping = pairing.group()
+    steps = step_variables(checkpoint)
+    saves = checkpoint.structure.saves
+    values = checkpoint.read(_names_to_read(grouping, [*steps, *([saves] if saves else [])]))
     skipped += _unread(checkpoint, values)
-    layers = build_layers(grouping.layers, checkpoint.variables, values, graph)
+    known = Known(graph, pairing.graph_variables, pairing.naming.configs)
+    layers = build_layers(grouping.layers, checkpoint.variables, values, known)
     # Layers of statistics alone have nothing in a checkpoint of the trainable variables.
     forgetful = own and graph is not None and is_saver_of_trainables(graph)
     evidence = Evidence(
@@ -82,11 +78,19 @@ def inspect(path: str, options: Options | None = None) -> Report:
         graph_is_own=own,
         assignment=assign(graph, checkpoint, options.collection) if graph else None,
         collection=options.collection,
-        step=_step(values, step_name) if options.step is None else options.step,
+        step=step_of(values, steps) if options.step is None else options.step,
         momentum=options.momentum,
+        slots=checkpoint.structure.slots,
+        ambiguous=checkpoint.structure.ambiguous,
+        keras=checkpoint.structure.tells_layers,
     )
-    remarks = (*location.remarks, *_unread_names(evidence))
-    return _report(checkpoint, evidence, options, remarks, tuple(skipped))
+    remarks = (*location.remarks, *checkpoint.remarks, *_unread_names(evidence))
+    report = _report(checkpoint, evidence, options, remarks, tuple(skipped))
+    if evidence.step is None and saves is not None:
+        # A count of saves is no count of steps, so no rule sees it; it tells checkpoints apart.
+        return replace(report, step=step_of(values, [saves]), step_source=saves)
+    told = options.step is None and evidence.step is not None
+    return replace(report, step_source=steps[0] if told else None)
 
 
 def _unread_names(evidence: Evidence) -> list[str]:
@@ -116,7 +120,9 @@ def _unread(checkpoint: Checkpoint, values: Values) -> list[Skipped]:
         for path, reason in checkpoint.damaged_files().items()
         if path not in values.broken_files
     }
-    return [Skipped(what, reason) for what, reason in (*values.unread.items(), *files.items())]
+    found = [Skipped(what, reason) for what, reason in (*values.unread.items(), *files.items())]
+    problem = checkpoint.structure.problem
+    return [*([Skipped(OBJECT_GRAPH, problem)] if problem else []), *found]
 
 
 def _report(
@@ -138,11 +144,12 @@ def _report(
         format=checkpoint.format,
         shards=checkpoint.shards,
         step=evidence.step,
+        structure=checkpoint.structure,
         variables=checkpoint.variables,
         layers=evidence.layers,
         findings=tuple(findings),
         remarks=remarks,
-        others=Counter(kind_of(name) for name in checkpoint.variables if name not in members),
+        others=count_kinds(checkpoint, members),
         graph=evidence.graph,
         collection=options.collection,
         assignment=evidence.assignment,
@@ -153,13 +160,22 @@ def _report(
     )
 
 
-def _find_graph(prefix: str, options: Options, skipped: list[Skipped]) -> Graph | None:
+def _find_graph(
+    checkpoint: Checkpoint, location: Location, options: Options, skipped: list[Skipped]
+) -> Graph | None:
     if options.graph is not None:
-        return load_graph(options.graph)
-    if not options.use_graph:
-        return None
+        graph = load_graph(options.graph)
+        if graph.kind == "checkpoint" and options.collection != "global":
+            raise UnsupportedError(
+                graph.source,
+                f"is a checkpoint, which does not say which variables are {options.collection}",
+                remedy="Give the program's own graph, or leave --collection out.",
+            )
+        return graph
+    if not options.use_graph or checkpoint.structure.problem:
+        return None  # without its objects, a checkpoint cannot be matched with a graph of objects
     try:
-        return graph_beside(prefix)
+        return graph_beside(location)
     except BncheckError as error:
         skipped.append(
             Skipped(error.path, f"{error.reason} (--no-graph judges the checkpoint without it)")
@@ -167,83 +183,22 @@ def _find_graph(prefix: str, options: Options, skipped: list[Skipped]) -> Graph 
         return None
 
 
-def _group(checkpoint: Checkpoint, graph: Graph | None, *, own: bool) -> Grouping:
-    """Group the checkpoint's variables, and those that only the graph has.
-
-    What the graph's own Saver saved under another name is read by the graph's name for it. A gamma
-    and beta that the graph has, without any statistics beside them, are no batch norm whose
-    statistics went missing.
-    """
-    own_names: dict[str, str] = {}
-    if own and graph is not None and graph.saved_as:
-        own_names = {
-            saved: name
-            for name, saved in graph.saved_as.items()
-            if saved != name and name not in checkpoint.variables
-        }
-    candidates = [
-        Candidate(name, own_names.get(name, name), variable.shape, variable.dtype)
-        for name, variable in checkpoint.variables.items()
-    ]
-    if graph is not None:
-        there = {candidate.name for candidate in candidates}
-        candidates += [
-            Candidate(name, name, variable.shape, variable.dtype, in_checkpoint=False)
-            for name, variable in graph.variables.items()
-            if name not in there
-        ]
-    grouping = group(candidates, graph.variables if graph is not None and not own else ())
-    if graph is None:
-        return grouping
-    # The graph has all of such a layer, so nothing is missing; a name that says batch norm is worth
-    # a note.
-    layers: list[Group] = []
-    unknown = [each for each in grouping.unknown if not _lacks_statistics(each, graph)]
-    for each in grouping.layers:
-        (unknown if _lacks_statistics(each, graph) else layers).append(each)
-    return Grouping(layers, sorted(unknown, key=lambda each: each.name))
-
-
-def _lacks_statistics(each: Group, graph: Graph) -> bool:
-    """Whether the graph has this layer's affine, and nobody has any statistics of it."""
-    return all(role not in each.roles for role in STATISTICS) and any(
-        candidate.name in graph.variables for candidate in each.roles.values()
-    )
-
-
-def _names_to_read(grouping: Grouping, step_name: str | None) -> Iterable[str]:
+def _names_to_read(grouping: Grouping, counters: Iterable[str]) -> Iterable[str]:
     names = [
         candidate.key
         for each in grouping.layers
         for candidate in each.roles.values()
         if candidate.in_checkpoint
     ]
-    return dict.fromkeys(names if step_name is None else [*names, step_name])
+    return dict.fromkeys([*names, *counters])
 
 
-def _step_variable(checkpoint: Checkpoint) -> str | None:
-    """Return the name of the step's variable: `global_step`, else a Keras optimizer's counter."""
-
-    def is_step(name: str, *leaves: str) -> bool:
-        variable = checkpoint.variables[name]
-        leaf = name.rpartition("/")[2]
-        return leaf in leaves and variable.shape == () and variable.dtype in _INTEGERS
-
-    if _STEP in checkpoint.variables and is_step(_STEP, _STEP):
-        return _STEP
-    named = [name for name in checkpoint.variables if is_step(name, _STEP)]
-    counted = [name for name in checkpoint.variables if is_step(name, "iter", "iterations")]
-    # Two networks with a step each have no step in common.
-    return next((names[0] for names in (named, counted) if len(names) == 1), None)
-
-
-def _step(values: Values, name: str | None) -> int | None:
-    return int(values.arrays[name]) if name is not None and name in values.arrays else None
-
-
-def _is_own(graph: Graph, prefix: str) -> bool:
+def _is_own(graph: Graph, path: str) -> bool:
     """Whether a graph is the one that was saved with the checkpoint."""
-    return os.path.realpath(graph.source) == os.path.realpath(prefix + ".meta")
+    source = os.path.realpath(graph.source)
+    if graph.kind == "saved-model":
+        return os.path.dirname(source) == os.path.realpath(path)
+    return source == os.path.realpath(path + ".meta")
 
 
 def _is_present(layer: Layer, graph: Graph | None, *, own: bool) -> bool:

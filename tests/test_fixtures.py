@@ -10,7 +10,7 @@ import pytest
 
 from bncheck.rules import all_rules
 from bncheck.rules.rule import Level
-from tests.commands import FIXTURES, bncheck
+from tests.commands import FIXTURES, bncheck_here
 
 MANIFEST = json.loads((FIXTURES / "MANIFEST.json").read_text("utf-8"))
 BY_NAME = {entry["name"]: entry for entry in MANIFEST}
@@ -21,6 +21,7 @@ LOOK_ALIKES = {
     "BN102": ["tf1/other-norms", "tf1/unnamed-norms", "tf1/mean-only"],
     "BN103": ["tf1/other-norms", "tf1/unnamed-norms", "tf1/no-batch-norm"],
     "BN104": ["tf1/names-sonnet", "tf1/conditional-batch-norm", "tf1/partitioned"],
+    "BN105": ["keras3/no-scale-no-center:keras", "keras3/trained:weights-h5"],
     "BN201": ["tf1/standardized-input-nearly", "tf1/new-head", "tf1/step-0", "tf1/no-affine"],
     "BN202": ["tf1/standardized-input", "tf1/dead-layer", "tf1/shadows"],
     "BN203": ["tf1/residual-zero-gamma", "tf1/half-of-updates", "tf1/random-gamma-step-0"],
@@ -47,7 +48,7 @@ def _arguments(entry: dict[str, Any]) -> list[str]:
 
 @pytest.mark.parametrize("entry", MANIFEST, ids=list(BY_NAME))
 def test_fixture(entry: dict[str, Any]) -> None:
-    outcome = bncheck(*_arguments(entry), "--format", "json", cwd=FIXTURES)
+    outcome = bncheck_here(*_arguments(entry), "--format", "json", cwd=FIXTURES)
     assert outcome.code == entry["exit"], outcome.err
     if outcome.code == 3:
         assert outcome.out == ""

@@ -20,6 +20,7 @@ ORDER = [
     "graph",
     "batchnorm",
     "assignment",
+    "pairing",
     "rules",
     "report",
     "audit",

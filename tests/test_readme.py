@@ -29,6 +29,7 @@ def test_screens_are_what_the_commands_print() -> None:
     blocks = _BLOCK.findall(README.read_text("utf-8"))
     assert [(kind, arguments) for kind, arguments, _ in blocks] == [
         ("screen", "inspect fixtures/tf1/no-update-ops"),
+        ("screen", "inspect fixtures/keras3/no-training-argument/model.keras"),
         ("help", "inspect"),
     ]
     for kind, arguments, shown in blocks:

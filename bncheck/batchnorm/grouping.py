@@ -18,6 +18,7 @@ from bncheck.batchnorm.names import (
     averaged_name,
     debiased_statistic,
     is_strange_leaf,
+    keras_slot_owner,
     normalization_of,
     read_name,
 )
@@ -100,6 +101,8 @@ def _read(name: str, names: set[str], expected: Container[str]) -> Reading | Non
     A checkpoint that was released with its averaged weights alone has
     `gamma/ExponentialMovingAverage` and no `gamma`: the average is all there is of the variable.
     """
+    if keras_slot_owner(name) in names:
+        return None
     reading = read_name(name)
     averaged = averaged_name(name)
     if reading is not None or averaged is None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-from bncheck.batchnorm.names import AFFINE, STATISTICS, Family, Role
+from bncheck.batchnorm.names import AFFINE, ANY_AFFINE, STATISTICS, Family, Role
 from bncheck.batchnorm.statistics import Summary, summarise
 from bncheck.checkpoint.dtypes import is_floating
 from bncheck.checkpoint.model import element_count
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from bncheck.batchnorm.grouping import Group
     from bncheck.checkpoint.model import Values, Variable
+    from bncheck.checkpoint.structure import LayerConfig
     from bncheck.graph.model import Graph, GraphVariable
 
 # What the statistics, gamma and beta start from where no graph says otherwise. Sonnet 2 and
@@ -52,9 +53,9 @@ class Status(str, Enum):
 class Member:
     """One role's variable: `variable` as the checkpoint has it, `graph_variable` as the graph does.
 
-    `initial` is whether all its elements are bit-exactly what the initializer writes, `moved`
-    whether training has changed it: None where that cannot be told, because the initializer is
-    random or the values were not read.
+    `name` is its key, `label` what a person would call it. `initial` is whether all its elements
+    are bit-exactly what the initializer writes, `moved` whether training has changed it: None where
+    that cannot be told, because the initializer is random or the values were not read.
     """
 
     name: str
@@ -65,11 +66,15 @@ class Member:
     initial: bool | None = None
     moved: bool | None = None
     expected: float | None = None
+    label: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """One batch normalization; `members` holds the roles that the checkpoint or the graph has."""
+    """One batch normalization; `members` holds the roles that the checkpoint or the graph has.
+
+    `config` is what the model's own configuration says of it.
+    """
 
     name: str
     members: Mapping[Role, Member]
@@ -77,6 +82,7 @@ class Layer:
     epsilon: float | None = None
     zero_debiased: frozenset[Role] = frozenset()
     status: Status = Status.TRAINED
+    config: LayerConfig | None = None
 
     def saved(self, role: Role) -> Member | None:
         """Return the role's variable if the checkpoint has it."""
@@ -95,7 +101,7 @@ class Layer:
     @property
     def channels(self) -> int | None:
         """The number of channels: the statistics' elements, else the affine's last axis."""
-        for role in (*STATISTICS, *AFFINE):
+        for role in (*STATISTICS, *ANY_AFFINE):
             member = self.members.get(role)
             if member is None:
                 continue
@@ -112,12 +118,13 @@ class Layer:
     @property
     def affine_moved(self) -> bool | None:
         """Whether training changed gamma or beta; None where there is no affine to tell by."""
-        gamma, beta = (self.saved(role) for role in AFFINE)
-        if gamma and beta and beta.initial and gamma.graph_variable is None:
+        gamma, beta, either = (self.saved(role) for role in ANY_AFFINE)
+        unknown = gamma is not None and gamma.graph_variable is None and self.config is None
+        if unknown and beta and beta.initial:
             # Training moves beta, too; a gamma that starts from random numbers looks as if it had
             # moved.
             return False
-        told = [m.moved for m in (gamma, beta) if m is not None and m.moved is not None]
+        told = [m.moved for m in (gamma, beta, either) if m is not None and m.moved is not None]
         return any(told) if told else None
 
     @property
@@ -127,8 +134,29 @@ class Layer:
         return any(m.graph_variable is not None and m.graph_variable.restored for m in members)
 
 
+class Known(NamedTuple):
+    """What is known of variables and layers beside the checkpoint's values.
+
+    `graph_variables` are by the variables' keys, `configs` by the layers' names.
+    """
+
+    graph: Graph | None = None
+    graph_variables: Mapping[str, GraphVariable] = {}
+    configs: Mapping[str, LayerConfig] = {}
+
+    def config_of(self, group: Group) -> LayerConfig | None:
+        """Return what the checkpoint's own configuration, else the graph's, says of a layer."""
+        if group.name in self.configs:
+            return self.configs[group.name]
+        if self.graph is None or not self.graph.configs:
+            return None
+        variables = (self.graph_variables.get(c.key) for c in group.roles.values())
+        found = (self.graph.configs.get(each.name) for each in variables if each is not None)
+        return next((config for config in found if config is not None), None)
+
+
 def build_layers(
-    groups: list[Group], variables: Mapping[str, Variable], values: Values, graph: Graph | None
+    groups: list[Group], variables: Mapping[str, Variable], values: Values, known: Known
 ) -> list[Layer]:
     """Build the layers of the groups.
 
@@ -143,18 +171,19 @@ def build_layers(
     summaries = dict(zip(readable, summarise(list(readable.values())), strict=True))
     layers = []
     for group in groups:
+        config = known.config_of(group)
         members = {}
         for role, candidate in group.roles.items():
-            graph_variable = graph.variables.get(candidate.name) if graph else None
+            graph_variable = known.graph_variables.get(candidate.key)
             summary = summaries.get(candidate.key)
-            expected = _expected(role, group.family, graph_variable)
+            expected = _expected(role, group.family, graph_variable, config)
             members[role] = Member(
                 name=candidate.key,
                 variable=variables.get(candidate.key) if candidate.in_checkpoint else None,
                 graph_variable=graph_variable,
                 values=readable.get(candidate.key),
                 summary=summary,
-                initial=summary.is_all(expected) if summary and expected is not None else None,
+                initial=_is_initial(role, summary, expected),
                 moved=_moved(
                     role,
                     summary,
@@ -162,15 +191,21 @@ def build_layers(
                     restored=graph_variable is not None and graph_variable.restored,
                 ),
                 expected=expected,
+                label=candidate.name,
             )
-        layers.append(_layer(group, members, graph))
+        layers.append(_layer(group, members, known.graph, config))
     return layers
 
 
-def _layer(group: Group, members: dict[Role, Member], graph: Graph | None) -> Layer:
-    names = [candidate.name for candidate in group.roles.values()]
+def _layer(
+    group: Group, members: dict[Role, Member], graph: Graph | None, config: LayerConfig | None
+) -> Layer:
+    names = [m.graph_variable.name for m in members.values() if m.graph_variable is not None]
     momenta = [graph.momentum[name] for name in names if name in graph.momentum] if graph else []
     epsilons = [graph.epsilon[name] for name in names if name in graph.epsilon] if graph else []
+    if config is not None:
+        momenta += [] if config.momentum is None else [config.momentum]
+        epsilons += [] if config.epsilon is None else [config.epsilon]
     ordered = {role: members[role] for role in Role if role in members}
     return Layer(
         name=group.name,
@@ -179,10 +214,24 @@ def _layer(group: Group, members: dict[Role, Member], graph: Graph | None) -> La
         epsilon=epsilons[0] if epsilons else None,
         zero_debiased=group.zero_debiased,
         status=_status(ordered),
+        config=config,
     )
 
 
-def _expected(role: Role, family: Family, graph_variable: GraphVariable | None) -> float | None:
+def _is_initial(role: Role, summary: Summary | None, expected: float | None) -> bool | None:
+    if summary is None:
+        return None
+    if role is Role.GAMMA_OR_BETA:
+        return summary.is_all(1.0) or summary.is_all(0.0)
+    return None if expected is None else summary.is_all(expected)
+
+
+def _expected(
+    role: Role,
+    family: Family,
+    graph_variable: GraphVariable | None,
+    config: LayerConfig | None,
+) -> float | None:
     """Return the number that the initializer writes, None where it is not one number.
 
     A graph whose initializer of a statistic is no constant does not excuse exact zeros and ones:
@@ -191,6 +240,12 @@ def _expected(role: Role, family: Family, graph_variable: GraphVariable | None) 
     if graph_variable is not None and graph_variable.initial is not None:
         return graph_variable.initial
     if graph_variable is not None and graph_variable.initial_known and role in AFFINE:
+        return None
+    if config is not None and role.value in config.initial:
+        told = config.initial[role.value]
+        if told is not None or role in AFFINE:
+            return told
+    if role is Role.GAMMA_OR_BETA:
         return None
     if role is Role.MOVING_VARIANCE and family in (Family.AVERAGE, Family.MOMENTS):
         return 0.0
@@ -210,10 +265,12 @@ def _moved(
         return None
     if expected is not None and summary.is_all(expected):
         return False
-    if role not in AFFINE:
+    if role not in ANY_AFFINE:
         return True
-    if expected is None and not restored:
+    if expected is None and not restored and role is not Role.GAMMA_OR_BETA:
         return None  # random numbers to begin with
+    if role is Role.GAMMA_OR_BETA and summary.is_all(1.0):
+        return False
     return not (summary.is_uniform or summary.is_all(0.0))
 
 

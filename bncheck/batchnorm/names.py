@@ -15,11 +15,13 @@ from typing import Final, NamedTuple
 class Role(str, Enum):
     """What a variable is to its layer.
 
-    The first four are every layer's, the others batch renorm's.
+    GAMMA_OR_BETA is the one of the two whose file does not say which it is; what comes after
+    MOVING_VARIANCE is batch renorm's.
     """
 
     GAMMA = "gamma"
     BETA = "beta"
+    GAMMA_OR_BETA = "gamma_or_beta"
     MOVING_MEAN = "moving_mean"
     MOVING_VARIANCE = "moving_variance"
     MOVING_STDDEV = "moving_stddev"
@@ -31,7 +33,8 @@ class Role(str, Enum):
 
 AFFINE: Final = (Role.GAMMA, Role.BETA)
 STATISTICS: Final = (Role.MOVING_MEAN, Role.MOVING_VARIANCE)
-RENORM: Final = tuple(Role)[4:]
+ANY_AFFINE: Final = (*AFFINE, Role.GAMMA_OR_BETA)
+RENORM: Final = tuple(Role)[tuple(Role).index(Role.MOVING_STDDEV) :]
 
 
 class Family(Enum):
@@ -115,7 +118,12 @@ _SHADOW_LEAVES: Final = frozenset(
 _SLOT: Final = re.compile(
     r"(?i).*(adam|momentum|rmsprop|adagrad|adadelta|ftrl|lars|lamb|sgd|optim|(^|_)opt(_|$)).*"
 )
-_KERAS_SLOTS: Final = frozenset(("m", "v", "vhat", "rms", "momentum", "accumulator"))
+_KERAS_SLOTS: Final = frozenset(
+    [
+        *("m", "v", "vhat", "u", "rms", "momentum", "velocity", "accumulator", "linear"),
+        *("accumulated_grad", "accumulated_delta_var", "average_gradient"),
+    ]
+)
 _COUNTERS: Final = re.compile(
     r"global_step|beta[12]_power(_\d+)?|beta_[12](_\d+)?|decay(_\d+)?|learning_rate(_\d+)?"
     r"|iter(ations)?(_\d+)?|count|counter"
@@ -206,6 +214,8 @@ class Kind(Enum):
     SLOT = "optimizer slot"
     SHADOW = "moving average"
     COUNTER = "counter"
+    COPY = "duplicate"
+    DESCRIPTION = "object graph"
 
 
 def kind_of(name: str) -> Kind:
@@ -217,7 +227,19 @@ def kind_of(name: str) -> Kind:
         return Kind.COUNTER
     # tf.keras' optimizers: training/Adam/conv/kernel/m
     keras = leaf in _KERAS_SLOTS and any(map(is_slot_leaf, name.split("/")[:-1]))
+    keras = keras or keras_slot_owner(name) is not None
     return Kind.SLOT if keras or ("/" in name and is_slot_leaf(leaf)) else Kind.WEIGHT
+
+
+def keras_slot_owner(name: str) -> str | None:
+    """Return the variable that a Keras optimizer's slot is for: `Adam/m/bn/gamma` is `bn/gamma`'s.
+
+    So the optimizers of Keras 2.11 and later call their variables. None for other names.
+    """
+    parts = name.split("/", 2)
+    if len(parts) < 3 or parts[1] not in _KERAS_SLOTS or not is_slot_leaf(parts[0]):
+        return None
+    return parts[2]
 
 
 def is_slot_leaf(leaf: str) -> bool:

@@ -49,14 +49,16 @@ class _Entry(NamedTuple):
 class TensorBundle(Checkpoint):
     """A V2 checkpoint, opened by its prefix; only the index is read until values are asked for.
 
-    Raises NotFoundError where `PREFIX.index` is absent, DamagedError where it breaks its format,
-    and UnsupportedError where it was written for a later reader.
+    `path` is what a person calls it, where that is not the prefix. Raises NotFoundError where
+    `PREFIX.index` is absent, DamagedError where it breaks its format, and UnsupportedError where it
+    was written for a later reader.
     """
 
     format = "tensor-bundle"
 
-    def __init__(self, prefix: str) -> None:
-        self.path = prefix
+    def __init__(self, prefix: str, path: str | None = None) -> None:
+        self.path = prefix if path is None else path
+        self._prefix = prefix
         self._index = prefix + ".index"
         self._entries: dict[str, _Entry] = {}
         self._slices: dict[bytes, _Entry] = {}
@@ -131,7 +133,7 @@ class TensorBundle(Checkpoint):
             ((name, self._entries[name]) for name in names),
             key=lambda item: (item[1].shard, item[1].offset),
         )
-        with _Shards(self.path, self.shards) as shards:
+        with _Shards(self._prefix, self.shards) as shards:
             for name, entry in wanted:
                 try:
                     if entry.slices:
@@ -145,6 +147,16 @@ class TensorBundle(Checkpoint):
                     values.unread[name] = f"{error}; the checkpoint is damaged"
         return values
 
+    def checksums(self, name: str) -> tuple[int, ...]:
+        """Return the stored checksums of a variable's bytes, one for each of its slices.
+
+        Equal checksums of variables of equal type and shape mean equal bytes; nothing is read.
+        """
+        entry = self._entries[name]
+        key = name.encode("utf-8", "surrogateescape")
+        pieces = [self._slices.get(slice_key(key, extents)) for extents in entry.slices]
+        return tuple(piece.crc for piece in pieces if piece) if pieces else (entry.crc,)
+
     def damaged_files(self) -> dict[str, str]:
         """Return the data files that are missing or too short, each with the reason."""
         ends: dict[int, int] = {}
@@ -152,7 +164,7 @@ class TensorBundle(Checkpoint):
             if not entry.slices:
                 ends[entry.shard] = max(ends.get(entry.shard, 0), entry.offset + entry.size)
         damaged = {}
-        with _Shards(self.path, self.shards) as shards:
+        with _Shards(self._prefix, self.shards) as shards:
             for shard, end in sorted(ends.items()):
                 try:
                     shards.check(shard, end)

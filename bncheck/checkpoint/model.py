@@ -6,6 +6,8 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
+from bncheck.checkpoint.structure import NO_STRUCTURE, Structure
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from typing import Any
@@ -40,13 +42,16 @@ class Checkpoint(ABC):
 
     `path` is the prefix or file as a person would name it, `format` one of the JSON report's
     formats, `shards` the number of data files. `variables` is in the checkpoint's own order, that
-    of the names' bytes.
+    of the names' bytes. `structure` is what it tells of them beyond their names, `remarks` what a
+    person should know of how it was read.
     """
 
     path: str
     format: str
     shards: int
     variables: Mapping[str, Variable]
+    structure: Structure = NO_STRUCTURE
+    remarks: tuple[str, ...] = ()
 
     def damaged_files(self) -> dict[str, str]:
         """Return the data files that are missing or too short, each with the reason.

@@ -12,9 +12,13 @@ _HEAD = 4096
 # The magic number of torch.save before 1.6: a pickled long, 0x1950a86a20f9469cfc6c.
 _TORCH_LEGACY = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19"
 
+HDF5_MAGIC: Final = b"\x89HDF\r\n\x1a\n"
+ZIP_MAGIC: Final = b"PK\x03\x04"
+KERAS_ARCHIVE: Final = "a Keras archive (.keras)"
+
 _MAGIC: Final = (
     (0, b"version https://git-lfs.github.com/spec/", "a Git LFS pointer; run 'git lfs pull'"),
-    (0, b"\x89HDF\r\n\x1a\n", "an HDF5 file, as Keras writes with the ending .h5"),
+    (0, HDF5_MAGIC, "an HDF5 file"),
     (0, _TORCH_LEGACY, "a PyTorch file (a pickle, as torch.save wrote before PyTorch 1.6)"),
     (0, b"\x93NUMPY", "a NumPy array file (.npy)"),
     (4, b"TFL3", "a TensorFlow Lite model"),
@@ -43,12 +47,28 @@ def describe(file: RegularFile) -> str:
     if not file.size:
         return "an empty file; was the copy interrupted?"
     head = file.head(_HEAD)
-    if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
+    if head.startswith((ZIP_MAGIC, b"PK\x05\x06")):
         return _describe_zip(file.path)
     for offset, magic, description in _MAGIC:
         if head[offset : offset + len(magic)] == magic:
             return description
     return _describe_text(head) or UNKNOWN
+
+
+def is_hdf5(file: RegularFile) -> bool:
+    """Whether a file has HDF5's signature, at byte 0 or behind a user block of 512, 1024, ..."""
+    offset = 0
+    while offset + len(HDF5_MAGIC) <= file.size:
+        if file.read(offset, len(HDF5_MAGIC), "a signature") == HDF5_MAGIC:
+            return True
+        offset = max(512, 2 * offset)
+    return False
+
+
+def may_be_weights_map(file: RegularFile) -> bool:
+    """Whether a file starts like the list of Keras weights in several files: NAME.weights.json."""
+    head = file.head(_HEAD)
+    return head.lstrip()[:1] == b"{" and (b'"weight_map"' in head or b'"total_size"' in head)
 
 
 def _describe_zip(path: str) -> str:
@@ -61,8 +81,8 @@ def _describe_zip(path: str) -> str:
         return "a zip archive that is damaged or cut off"
     if any(name.endswith("data.pkl") for name in names):
         return "a PyTorch file (a zip archive with a pickle in it)"
-    if "config.json" in names or any(name.endswith("model.weights.h5") for name in names):
-        return "a Keras archive (.keras)"
+    if "config.json" in names or any(name.startswith("model.weights.") for name in names):
+        return KERAS_ARCHIVE
     if names and all(name.endswith(".npy") for name in names):
         return "a NumPy archive (.npz)"
     return "a zip archive; unpack it first"

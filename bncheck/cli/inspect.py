@@ -22,7 +22,10 @@ def _reject_nan(
 @click.command(short_help="List a checkpoint's batch norm, match it to its graph, and judge it.")
 @click.argument("path")
 @click.option(
-    "--graph", metavar="FILE", help="The graph to match with: a .meta file. Default: PREFIX.meta."
+    "--graph",
+    metavar="PATH",
+    help="The graph to match with: a .meta file, a SavedModel, or another checkpoint. Default: "
+    "PREFIX.meta, or the SavedModel's own.",
 )
 @click.option("--no-graph", is_flag=True, help="Judge by names and values alone.")
 @click.option(
@@ -87,8 +90,9 @@ def command(
 ) -> int:
     """List the batch-norm variables of a checkpoint, match them to its graph, and judge them.
 
-    PATH is a checkpoint's prefix (model.ckpt-60), one of its files, or a directory with a
-    checkpoint in it. The graph is PREFIX.meta where that lies beside it.
+    PATH is a checkpoint's prefix (model.ckpt-60), one of its files, a directory with a checkpoint
+    in it, a SavedModel, or a Keras file (.keras, .h5, .weights.h5). The graph is PREFIX.meta where
+    that lies beside it, or the SavedModel's own.
     """
     if graph is not None and no_graph:
         raise click.UsageError("--graph and --no-graph exclude each other")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, Message
 
 from bncheck.checkpoint.dtypes import dtype_name
 from bncheck.checkpoint.files import RegularFile
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from bncheck.proto.graphs_pb2 import CollectionDef, NodeDef
+
+_M = TypeVar("_M", bound=Message)
 
 _LARGEST = (1 << 31) - 1  # protobuf's own limit for one message
 _BATCH_NORM_OPS = frozenset(("FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3"))
@@ -35,32 +37,50 @@ def read_meta_graph(path: str) -> Graph:
     Raises NotFoundError, NotACheckpointError where the file is something else, UnsupportedError
     beyond 2 GiB, and DamagedError where it is cut off.
     """
+    meta = read_message(path, MetaGraphDef(), "TensorFlow graph (.meta)")
+    if not meta.HasField("graph_def") and not meta.collection_def:
+        raise NotACheckpointError(path, "is a protobuf message, but no TensorFlow graph (.meta)")
+    return graph_of(path, meta, "meta-graph")
+
+
+def read_message(path: str, message: _M, what: str) -> _M:
+    """Read a file that is one protobuf message; `what` says what that would be.
+
+    Raises as `read_meta_graph` does.
+    """
     with RegularFile(path) as file:
         if file.size > _LARGEST:
             raise UnsupportedError(path, "is larger than 2 GiB, which no protobuf message can be")
         description = describe(file)
         if description != UNKNOWN:
-            raise NotACheckpointError(path, f"is no TensorFlow graph (.meta) but {description}")
-        data = file.read(0, file.size, "the MetaGraphDef")
+            raise NotACheckpointError(path, f"is no {what} but {description}")
+        data = file.read(0, file.size, "the message")
     try:
-        meta = MetaGraphDef.FromString(data)
+        message.ParseFromString(data)
     except DecodeError:
         raise DamagedError(
             path,
-            "is no TensorFlow graph (.meta), or it is cut off",
+            f"is no {what}, or it is cut off",
             remedy="Copy it again, or use --no-graph to judge the checkpoint alone.",
         ) from None
-    if not meta.HasField("graph_def") and not meta.collection_def:
-        raise NotACheckpointError(path, "is a protobuf message, but no TensorFlow graph (.meta)")
-    return _Builder(path, meta).build()
+    return message
+
+
+def graph_of(path: str, meta: MetaGraphDef, kind: str) -> Graph:
+    """Return what a MetaGraphDef with variables in collections says; `path` is where it is from.
+
+    Raises DamagedError where it contradicts itself.
+    """
+    return _Builder(path, meta, kind).build()
 
 
 class _Builder:
     """One MetaGraphDef on its way to a Graph."""
 
-    def __init__(self, path: str, meta: MetaGraphDef) -> None:
+    def __init__(self, path: str, meta: MetaGraphDef, kind: str) -> None:
         self._path = path
         self._meta = meta
+        self._kind = kind
         self._flow = Dataflow(meta.graph_def)
         # The variable op of a part of `x` is `x/part_0`; everything else goes by the full name.
         self._full_name: dict[str, str] = {}
@@ -88,7 +108,7 @@ class _Builder:
         averages = self._averages()
         return Graph(
             source=self._path,
-            kind="meta-graph",
+            kind=self._kind,
             variables={name: variables[name] for name in names["variables"]},
             collections=names,
             saved_as=self._saved_as(),

@@ -6,8 +6,12 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
+from bncheck.checkpoint.structure import NO_STRUCTURE, Structure
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from bncheck.checkpoint.structure import LayerConfig
 
 COLLECTIONS = {
     "global": "variables",
@@ -52,7 +56,9 @@ class Graph:
     variable that the graph's own Saver saves to its name in the checkpoint; None where the graph
     has no Saver. `momentum` and `epsilon` are by variable name, where an update op or a batch-norm
     op has them as constants; `updates` counts a variable's update ops, `normalized` are the scales
-    and offsets of fused batch-norm ops, `update_ops` is the size of UPDATE_OPS.
+    and offsets of fused batch-norm ops, `update_ops` is the size of UPDATE_OPS. `structure` tells
+    of the variables of another checkpoint that stands for the graph, `configs` is what Keras says
+    of the layer that a variable belongs to.
     """
 
     source: str
@@ -67,6 +73,8 @@ class Graph:
     normalized: frozenset[str] = frozenset()
     role: str = "unknown"
     tensorflow_version: str = ""
+    structure: Structure = NO_STRUCTURE
+    configs: Mapping[str, LayerConfig] = field(default_factory=dict)
 
     def collection(self, choice: str) -> dict[str, GraphVariable]:
         """Return the variables of a --collection choice, in the collection's order."""

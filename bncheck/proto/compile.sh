@@ -4,4 +4,4 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 python -m grpc_tools.protoc --proto_path=. --python_out=. --mypy_out=. \
-  bncheck/proto/tensors.proto bncheck/proto/graphs.proto
+  bncheck/proto/tensors.proto bncheck/proto/objects.proto bncheck/proto/graphs.proto

@@ -12,10 +12,11 @@ from google.protobuf.internal import builder as _builder
 _sym_db = _symbol_database.Default()
 
 
+from bncheck.proto import objects_pb2 as bncheck_dot_proto_dot_objects__pb2
 from bncheck.proto import tensors_pb2 as bncheck_dot_proto_dot_tensors__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x62ncheck/proto/graphs.proto\x12\rbncheck.proto\x1a\x1b\x62ncheck/proto/tensors.proto\"\xe3\x02\n\tAttrValue\x12\x32\n\x04list\x18\x01 \x01(\x0b\x32\".bncheck.proto.AttrValue.ListValueH\x00\x12\x0b\n\x01s\x18\x02 \x01(\x0cH\x00\x12\x0b\n\x01i\x18\x03 \x01(\x03H\x00\x12\x0b\n\x01\x66\x18\x04 \x01(\x02H\x00\x12\x0b\n\x01\x62\x18\x05 \x01(\x08H\x00\x12\x0e\n\x04type\x18\x06 \x01(\x05H\x00\x12\x30\n\x05shape\x18\x07 \x01(\x0b\x32\x1f.bncheck.proto.TensorShapeProtoH\x00\x12,\n\x06tensor\x18\x08 \x01(\x0b\x32\x1a.bncheck.proto.TensorProtoH\x00\x1au\n\tListValue\x12\t\n\x01s\x18\x02 \x03(\x0c\x12\t\n\x01i\x18\x03 \x03(\x03\x12\t\n\x01\x66\x18\x04 \x03(\x02\x12\t\n\x01\x62\x18\x05 \x03(\x08\x12\x0c\n\x04type\x18\x06 \x03(\x05\x12.\n\x05shape\x18\x07 \x03(\x0b\x32\x1f.bncheck.proto.TensorShapeProtoB\x07\n\x05value\"\xa9\x01\n\x07NodeDef\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\n\n\x02op\x18\x02 \x01(\t\x12\r\n\x05input\x18\x03 \x03(\t\x12.\n\x04\x61ttr\x18\x05 \x03(\x0b\x32 .bncheck.proto.NodeDef.AttrEntry\x1a\x45\n\tAttrEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\'\n\x05value\x18\x02 \x01(\x0b\x32\x18.bncheck.proto.AttrValue:\x02\x38\x01\"]\n\x08GraphDef\x12$\n\x04node\x18\x01 \x03(\x0b\x32\x16.bncheck.proto.NodeDef\x12+\n\x08versions\x18\x04 \x01(\x0b\x32\x19.bncheck.proto.VersionDef\"}\n\x08SaverDef\x12\x1c\n\x14\x66ilename_tensor_name\x18\x01 \x01(\t\x12\x18\n\x10save_tensor_name\x18\x02 \x01(\t\x12\x17\n\x0frestore_op_name\x18\x03 \x01(\t\x12\x0f\n\x07sharded\x18\x05 \x01(\x08\x12\x0f\n\x07version\x18\x07 \x01(\x05\"\xc8\x01\n\rCollectionDef\x12:\n\tnode_list\x18\x01 \x01(\x0b\x32%.bncheck.proto.CollectionDef.NodeListH\x00\x12<\n\nbytes_list\x18\x02 \x01(\x0b\x32&.bncheck.proto.CollectionDef.BytesListH\x00\x1a\x19\n\x08NodeList\x12\r\n\x05value\x18\x01 \x03(\t\x1a\x1a\n\tBytesList\x12\r\n\x05value\x18\x01 \x03(\x0c\x42\x06\n\x04kind\"7\n\x0bMetaInfoDef\x12\x0c\n\x04tags\x18\x04 \x03(\t\x12\x1a\n\x12tensorflow_version\x18\x05 \x01(\t\"\xb5\x02\n\x0cMetaGraphDef\x12\x31\n\rmeta_info_def\x18\x01 \x01(\x0b\x32\x1a.bncheck.proto.MetaInfoDef\x12*\n\tgraph_def\x18\x02 \x01(\x0b\x32\x17.bncheck.proto.GraphDef\x12*\n\tsaver_def\x18\x03 \x01(\x0b\x32\x17.bncheck.proto.SaverDef\x12\x46\n\x0e\x63ollection_def\x18\x04 \x03(\x0b\x32..bncheck.proto.MetaGraphDef.CollectionDefEntry\x1aR\n\x12\x43ollectionDefEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12+\n\x05value\x18\x02 \x01(\x0b\x32\x1c.bncheck.proto.CollectionDef:\x02\x38\x01\"`\n\x10SaveSliceInfoDef\x12\x11\n\tfull_name\x18\x01 \x01(\t\x12\x12\n\nfull_shape\x18\x02 \x03(\x03\x12\x12\n\nvar_offset\x18\x03 \x03(\x03\x12\x11\n\tvar_shape\x18\x04 \x03(\x03\"\xd7\x01\n\x0bVariableDef\x12\x15\n\rvariable_name\x18\x01 \x01(\t\x12\x18\n\x10initializer_name\x18\x02 \x01(\t\x12\x15\n\rsnapshot_name\x18\x03 \x01(\t\x12<\n\x13save_slice_info_def\x18\x04 \x01(\x0b\x32\x1f.bncheck.proto.SaveSliceInfoDef\x12\x13\n\x0bis_resource\x18\x05 \x01(\x08\x12\x1a\n\x12initial_value_name\x18\x06 \x01(\t\x12\x11\n\ttrainable\x18\x07 \x01(\x08\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x62ncheck/proto/graphs.proto\x12\rbncheck.proto\x1a\x1b\x62ncheck/proto/objects.proto\x1a\x1b\x62ncheck/proto/tensors.proto\"\xe3\x02\n\tAttrValue\x12\x32\n\x04list\x18\x01 \x01(\x0b\x32\".bncheck.proto.AttrValue.ListValueH\x00\x12\x0b\n\x01s\x18\x02 \x01(\x0cH\x00\x12\x0b\n\x01i\x18\x03 \x01(\x03H\x00\x12\x0b\n\x01\x66\x18\x04 \x01(\x02H\x00\x12\x0b\n\x01\x62\x18\x05 \x01(\x08H\x00\x12\x0e\n\x04type\x18\x06 \x01(\x05H\x00\x12\x30\n\x05shape\x18\x07 \x01(\x0b\x32\x1f.bncheck.proto.TensorShapeProtoH\x00\x12,\n\x06tensor\x18\x08 \x01(\x0b\x32\x1a.bncheck.proto.TensorProtoH\x00\x1au\n\tListValue\x12\t\n\x01s\x18\x02 \x03(\x0c\x12\t\n\x01i\x18\x03 \x03(\x03\x12\t\n\x01\x66\x18\x04 \x03(\x02\x12\t\n\x01\x62\x18\x05 \x03(\x08\x12\x0c\n\x04type\x18\x06 \x03(\x05\x12.\n\x05shape\x18\x07 \x03(\x0b\x32\x1f.bncheck.proto.TensorShapeProtoB\x07\n\x05value\"\xa9\x01\n\x07NodeDef\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\n\n\x02op\x18\x02 \x01(\t\x12\r\n\x05input\x18\x03 \x03(\t\x12.\n\x04\x61ttr\x18\x05 \x03(\x0b\x32 .bncheck.proto.NodeDef.AttrEntry\x1a\x45\n\tAttrEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\'\n\x05value\x18\x02 \x01(\x0b\x32\x18.bncheck.proto.AttrValue:\x02\x38\x01\"]\n\x08GraphDef\x12$\n\x04node\x18\x01 \x03(\x0b\x32\x16.bncheck.proto.NodeDef\x12+\n\x08versions\x18\x04 \x01(\x0b\x32\x19.bncheck.proto.VersionDef\"}\n\x08SaverDef\x12\x1c\n\x14\x66ilename_tensor_name\x18\x01 \x01(\t\x12\x18\n\x10save_tensor_name\x18\x02 \x01(\t\x12\x17\n\x0frestore_op_name\x18\x03 \x01(\t\x12\x0f\n\x07sharded\x18\x05 \x01(\x08\x12\x0f\n\x07version\x18\x07 \x01(\x05\"\xc8\x01\n\rCollectionDef\x12:\n\tnode_list\x18\x01 \x01(\x0b\x32%.bncheck.proto.CollectionDef.NodeListH\x00\x12<\n\nbytes_list\x18\x02 \x01(\x0b\x32&.bncheck.proto.CollectionDef.BytesListH\x00\x1a\x19\n\x08NodeList\x12\r\n\x05value\x18\x01 \x03(\t\x1a\x1a\n\tBytesList\x12\r\n\x05value\x18\x01 \x03(\x0c\x42\x06\n\x04kind\"7\n\x0bMetaInfoDef\x12\x0c\n\x04tags\x18\x04 \x03(\t\x12\x1a\n\x12tensorflow_version\x18\x05 \x01(\t\"\xf0\x02\n\x0cMetaGraphDef\x12\x31\n\rmeta_info_def\x18\x01 \x01(\x0b\x32\x1a.bncheck.proto.MetaInfoDef\x12*\n\tgraph_def\x18\x02 \x01(\x0b\x32\x17.bncheck.proto.GraphDef\x12*\n\tsaver_def\x18\x03 \x01(\x0b\x32\x17.bncheck.proto.SaverDef\x12\x46\n\x0e\x63ollection_def\x18\x04 \x03(\x0b\x32..bncheck.proto.MetaGraphDef.CollectionDefEntry\x12\x39\n\x10object_graph_def\x18\x07 \x01(\x0b\x32\x1f.bncheck.proto.SavedObjectGraph\x1aR\n\x12\x43ollectionDefEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12+\n\x05value\x18\x02 \x01(\x0b\x32\x1c.bncheck.proto.CollectionDef:\x02\x38\x01\"b\n\nSavedModel\x12\"\n\x1asaved_model_schema_version\x18\x01 \x01(\x03\x12\x30\n\x0bmeta_graphs\x18\x02 \x03(\x0b\x32\x1b.bncheck.proto.MetaGraphDef\"`\n\x10SaveSliceInfoDef\x12\x11\n\tfull_name\x18\x01 \x01(\t\x12\x12\n\nfull_shape\x18\x02 \x03(\x03\x12\x12\n\nvar_offset\x18\x03 \x03(\x03\x12\x11\n\tvar_shape\x18\x04 \x03(\x03\"\xd7\x01\n\x0bVariableDef\x12\x15\n\rvariable_name\x18\x01 \x01(\t\x12\x18\n\x10initializer_name\x18\x02 \x01(\t\x12\x15\n\rsnapshot_name\x18\x03 \x01(\t\x12<\n\x13save_slice_info_def\x18\x04 \x01(\x0b\x32\x1f.bncheck.proto.SaveSliceInfoDef\x12\x13\n\x0bis_resource\x18\x05 \x01(\x08\x12\x1a\n\x12initial_value_name\x18\x06 \x01(\t\x12\x11\n\ttrainable\x18\x07 \x01(\x08\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -26,32 +27,34 @@ if _descriptor._USE_C_DESCRIPTORS == False:
   _globals['_NODEDEF_ATTRENTRY']._serialized_options = b'8\001'
   _globals['_METAGRAPHDEF_COLLECTIONDEFENTRY']._options = None
   _globals['_METAGRAPHDEF_COLLECTIONDEFENTRY']._serialized_options = b'8\001'
-  _globals['_ATTRVALUE']._serialized_start=75
-  _globals['_ATTRVALUE']._serialized_end=430
-  _globals['_ATTRVALUE_LISTVALUE']._serialized_start=304
-  _globals['_ATTRVALUE_LISTVALUE']._serialized_end=421
-  _globals['_NODEDEF']._serialized_start=433
-  _globals['_NODEDEF']._serialized_end=602
-  _globals['_NODEDEF_ATTRENTRY']._serialized_start=533
-  _globals['_NODEDEF_ATTRENTRY']._serialized_end=602
-  _globals['_GRAPHDEF']._serialized_start=604
-  _globals['_GRAPHDEF']._serialized_end=697
-  _globals['_SAVERDEF']._serialized_start=699
-  _globals['_SAVERDEF']._serialized_end=824
-  _globals['_COLLECTIONDEF']._serialized_start=827
-  _globals['_COLLECTIONDEF']._serialized_end=1027
-  _globals['_COLLECTIONDEF_NODELIST']._serialized_start=966
-  _globals['_COLLECTIONDEF_NODELIST']._serialized_end=991
-  _globals['_COLLECTIONDEF_BYTESLIST']._serialized_start=993
-  _globals['_COLLECTIONDEF_BYTESLIST']._serialized_end=1019
-  _globals['_METAINFODEF']._serialized_start=1029
-  _globals['_METAINFODEF']._serialized_end=1084
-  _globals['_METAGRAPHDEF']._serialized_start=1087
-  _globals['_METAGRAPHDEF']._serialized_end=1396
-  _globals['_METAGRAPHDEF_COLLECTIONDEFENTRY']._serialized_start=1314
-  _globals['_METAGRAPHDEF_COLLECTIONDEFENTRY']._serialized_end=1396
-  _globals['_SAVESLICEINFODEF']._serialized_start=1398
-  _globals['_SAVESLICEINFODEF']._serialized_end=1494
-  _globals['_VARIABLEDEF']._serialized_start=1497
-  _globals['_VARIABLEDEF']._serialized_end=1712
+  _globals['_ATTRVALUE']._serialized_start=104
+  _globals['_ATTRVALUE']._serialized_end=459
+  _globals['_ATTRVALUE_LISTVALUE']._serialized_start=333
+  _globals['_ATTRVALUE_LISTVALUE']._serialized_end=450
+  _globals['_NODEDEF']._serialized_start=462
+  _globals['_NODEDEF']._serialized_end=631
+  _globals['_NODEDEF_ATTRENTRY']._serialized_start=562
+  _globals['_NODEDEF_ATTRENTRY']._serialized_end=631
+  _globals['_GRAPHDEF']._serialized_start=633
+  _globals['_GRAPHDEF']._serialized_end=726
+  _globals['_SAVERDEF']._serialized_start=728
+  _globals['_SAVERDEF']._serialized_end=853
+  _globals['_COLLECTIONDEF']._serialized_start=856
+  _globals['_COLLECTIONDEF']._serialized_end=1056
+  _globals['_COLLECTIONDEF_NODELIST']._serialized_start=995
+  _globals['_COLLECTIONDEF_NODELIST']._serialized_end=1020
+  _globals['_COLLECTIONDEF_BYTESLIST']._serialized_start=1022
+  _globals['_COLLECTIONDEF_BYTESLIST']._serialized_end=1048
+  _globals['_METAINFODEF']._serialized_start=1058
+  _globals['_METAINFODEF']._serialized_end=1113
+  _globals['_METAGRAPHDEF']._serialized_start=1116
+  _globals['_METAGRAPHDEF']._serialized_end=1484
+  _globals['_METAGRAPHDEF_COLLECTIONDEFENTRY']._serialized_start=1402
+  _globals['_METAGRAPHDEF_COLLECTIONDEFENTRY']._serialized_end=1484
+  _globals['_SAVEDMODEL']._serialized_start=1486
+  _globals['_SAVEDMODEL']._serialized_end=1584
+  _globals['_SAVESLICEINFODEF']._serialized_start=1586
+  _globals['_SAVESLICEINFODEF']._serialized_end=1682
+  _globals['_VARIABLEDEF']._serialized_start=1685
+  _globals['_VARIABLEDEF']._serialized_end=1900
 # @@protoc_insertion_point(module_scope)

@@ -3,10 +3,11 @@
 isort:skip_file
 The messages of a MetaGraphDef, as far as bncheck reads them.
 
-Field numbers and wire types are those of tensorflow/core/protobuf/{meta_graph,saver}.proto and
+Field numbers and wire types are those of tensorflow/core/protobuf/{meta_graph,saved_model,saver}.proto and
 tensorflow/core/framework/{graph,node_def,attr_value,variable}.proto; see tensors.proto for the rest.
 """
 
+import bncheck.proto.objects_pb2
 import bncheck.proto.tensors_pb2
 import builtins
 import collections.abc
@@ -279,6 +280,7 @@ class MetaGraphDef(google.protobuf.message.Message):
     GRAPH_DEF_FIELD_NUMBER: builtins.int
     SAVER_DEF_FIELD_NUMBER: builtins.int
     COLLECTION_DEF_FIELD_NUMBER: builtins.int
+    OBJECT_GRAPH_DEF_FIELD_NUMBER: builtins.int
     @property
     def meta_info_def(self) -> global___MetaInfoDef: ...
     @property
@@ -287,6 +289,8 @@ class MetaGraphDef(google.protobuf.message.Message):
     def saver_def(self) -> global___SaverDef: ...
     @property
     def collection_def(self) -> google.protobuf.internal.containers.MessageMap[builtins.str, global___CollectionDef]: ...
+    @property
+    def object_graph_def(self) -> bncheck.proto.objects_pb2.SavedObjectGraph: ...
     def __init__(
         self,
         *,
@@ -294,11 +298,31 @@ class MetaGraphDef(google.protobuf.message.Message):
         graph_def: global___GraphDef | None = ...,
         saver_def: global___SaverDef | None = ...,
         collection_def: collections.abc.Mapping[builtins.str, global___CollectionDef] | None = ...,
+        object_graph_def: bncheck.proto.objects_pb2.SavedObjectGraph | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["graph_def", b"graph_def", "meta_info_def", b"meta_info_def", "saver_def", b"saver_def"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["collection_def", b"collection_def", "graph_def", b"graph_def", "meta_info_def", b"meta_info_def", "saver_def", b"saver_def"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["graph_def", b"graph_def", "meta_info_def", b"meta_info_def", "object_graph_def", b"object_graph_def", "saver_def", b"saver_def"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["collection_def", b"collection_def", "graph_def", b"graph_def", "meta_info_def", b"meta_info_def", "object_graph_def", b"object_graph_def", "saver_def", b"saver_def"]) -> None: ...
 
 global___MetaGraphDef = MetaGraphDef
+
+@typing.final
+class SavedModel(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SAVED_MODEL_SCHEMA_VERSION_FIELD_NUMBER: builtins.int
+    META_GRAPHS_FIELD_NUMBER: builtins.int
+    saved_model_schema_version: builtins.int
+    @property
+    def meta_graphs(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___MetaGraphDef]: ...
+    def __init__(
+        self,
+        *,
+        saved_model_schema_version: builtins.int = ...,
+        meta_graphs: collections.abc.Iterable[global___MetaGraphDef] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["meta_graphs", b"meta_graphs", "saved_model_schema_version", b"saved_model_schema_version"]) -> None: ...
+
+global___SavedModel = SavedModel
 
 @typing.final
 class SaveSliceInfoDef(google.protobuf.message.Message):

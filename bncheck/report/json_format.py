@@ -6,7 +6,7 @@ import json
 import math
 from typing import TYPE_CHECKING, Any, Final
 
-from bncheck.batchnorm.names import AFFINE, RENORM, STATISTICS
+from bncheck.batchnorm.names import AFFINE, RENORM, STATISTICS, Role
 from bncheck.report.escape import encodable
 from bncheck.report.model import fingerprints
 from bncheck.rules.rule import Level
@@ -28,7 +28,12 @@ def to_json(report: Report, *, everything: bool = False) -> str:
     content = to_dict(report)
     if everything:
         content["variables"] = [
-            {"name": each.name, "shape": list(each.shape), "dtype": each.dtype}
+            {
+                "name": each.name,
+                "shape": list(each.shape),
+                "dtype": each.dtype,
+                "full_name": report.structure.full_names.get(each.name) or None,
+            }
             for each in report.variables.values()
         ]
     return json.dumps(_clean(content), indent=1, allow_nan=False) + "\n"
@@ -44,6 +49,7 @@ def to_dict(report: Report) -> dict[str, Any]:
             "path": report.path,
             "format": report.format,
             "step": report.step,
+            "step_source": report.step_source,
             "variables": len(report.variables),
             "remarks": list(report.remarks),
         },
@@ -81,6 +87,7 @@ def to_dict(report: Report) -> dict[str, Any]:
 
 
 def _layer(layer: Layer, report: Report) -> dict[str, Any]:
+    either = layer.saved(Role.GAMMA_OR_BETA)
     renorm = {
         role.value: _member(layer.saved(role), report) for role in RENORM if layer.saved(role)
     }
@@ -89,8 +96,10 @@ def _layer(layer: Layer, report: Report) -> dict[str, Any]:
         "channels": layer.channels,
         "momentum": layer.momentum,
         "epsilon": layer.epsilon,
+        "trainable": layer.config and layer.config.trainable,
         "status": layer.status.value,
         **{role.value: _member(layer.saved(role), report) for role in (*AFFINE, *STATISTICS)},
+        **({Role.GAMMA_OR_BETA.value: _member(either, report)} if either else {}),
         "renorm": renorm,
     }
 

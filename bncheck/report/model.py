@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple
 
+from bncheck.checkpoint.structure import NO_STRUCTURE, Structure
 from bncheck.rules.rule import Level
 
 if TYPE_CHECKING:
@@ -47,9 +48,9 @@ class Skipped(NamedTuple):
 class Report:
     """The outcome of one audit.
 
-    `remarks` are what a person should know of how the checkpoint was found. `others` counts the
-    variables outside of the layers by kind. `graph_used` maps each variable of a layer to what the
-    graph does with it.
+    `step_source` is the variable that `step` comes from, None where it is none. `remarks` are what
+    a person should know of how the checkpoint was found. `others` counts the variables outside of
+    the layers by kind. `graph_used` maps each variable of a layer to what the graph does with it.
     """
 
     path: str
@@ -59,6 +60,8 @@ class Report:
     variables: Mapping[str, Variable]
     layers: tuple[Layer, ...]
     findings: tuple[Finding, ...]
+    step_source: str | None = None
+    structure: Structure = NO_STRUCTURE
     remarks: tuple[str, ...] = ()
     others: Mapping[Kind, int] = field(default_factory=dict)
     graph: Graph | None = None
@@ -68,6 +71,12 @@ class Report:
     skipped: tuple[Skipped, ...] = ()
     suppressed: int = 0
     fail_on: FailOn = FailOn.ERROR
+
+    @property
+    def saves(self) -> int | None:
+        """The number of saves, where nothing counts steps."""
+        counted = self.step_source is not None and self.step_source == self.structure.saves
+        return self.step if counted else None
 
     def count(self, level: Level) -> int:
         """Return the number of findings of a level."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from rich.cells import cell_len
 from rich.text import Text
 
+from bncheck.checkpoint.object_graph import object_path
 from bncheck.report.escape import escape, escape_name
 from bncheck.report.model import Verdict
 from bncheck.rules.rule import Level
@@ -35,6 +36,11 @@ _GRAPH_WORDS: Final = {
 _FORMATS: Final = {
     "tensor-bundle": "V2 checkpoint (tensor bundle)",
     "tensor-slices-v1": "V1 checkpoint (tensor slices)",
+    "object-based": "object-based checkpoint",
+    "saved-model": "SavedModel",
+    "keras-h5": "Keras HDF5 file",
+    "keras-weights-h5": "Keras weights (.weights.h5)",
+    "keras-archive": "Keras archive (.keras)",
 }
 _PROSE_WIDTH: Final = 100  # columns; longer lines are hard to read
 _FULL_WIDTH: Final = 96  # columns of a row with everything in it, of a usual name
@@ -121,6 +127,8 @@ class _Printer:
         self._field("checkpoint", escape(report.path))
         files = f"{report.shards} file{'s' if report.shards != 1 else ''}"
         step = "step unknown" if report.step is None else f"step {report.step}"
+        if report.saves is not None:
+            step = f"step unknown, save {report.saves}"
         form = _FORMATS.get(report.format, report.format)
         self._field("", f"{form}, {files}, {len(report.variables)} variables, {step}")
         for remark in report.remarks:
@@ -131,14 +139,24 @@ class _Printer:
     def print_graph(self) -> None:
         graph = self._report.graph
         if graph is None:
-            self._field("graph", "none: variables are judged by their names and values alone")
+            self._field("graph", f"none: {self._without_graph()}")
         else:
             self._field("graph", escape(graph.source))
             role = "" if graph.role == "unknown" else f"{graph.role} graph, "
-            updates = f"{graph.update_ops} update ops in UPDATE_OPS"
-            self._field("", f"{role}{len(graph.variables)} variables, {updates}")
+            updates = f", {graph.update_ops} update ops in UPDATE_OPS"
+            if not graph.update_ops and graph.kind != "meta-graph":
+                updates = ""  # only a training graph of TensorFlow 1 should have some
+            self._field("", f"{role}{len(graph.variables)} variables{updates}")
             self._field("", self._matching())
         self._line()
+
+    def _without_graph(self) -> str:
+        """Say what tells the layers where there is no graph."""
+        if not self._report.structure.tells_layers:
+            return "variables are judged by their names and values alone"
+        if any(layer.config is not None for layer in self._report.layers):
+            return "the model's configuration in the file tells the layers"
+        return "the checkpoint's own objects tell the layers"
 
     def _matching(self) -> str:
         assignment = self._report.assignment
@@ -175,6 +193,7 @@ class _Printer:
         facts = [f"{layer.channels} channel{'s' if layer.channels != 1 else ''}"]
         facts += [] if layer.momentum is None else [f"momentum {layer.momentum:g}"]
         facts += [] if layer.epsilon is None else [f"epsilon {layer.epsilon:g}"]
+        facts += ["frozen"] if layer.config is not None and layer.config.trainable is False else []
         level = max((self._worst.get(m.name, 0) for m in layer.members.values()), default=0)
         style = _STYLES[Level(level)] if level else "green"
         return Text.assemble(
@@ -187,7 +206,8 @@ class _Printer:
     def _rows(self, layer: Layer) -> Iterator[tuple[str, tuple[str, ...]]]:
         prefix = f"{layer.name}/"
         for member in layer.members.values():
-            name = member.name[len(prefix) :] if member.name.startswith(prefix) else member.name
+            called = member.label if self._report.structure.tells_layers else member.name
+            name = called.removeprefix(prefix)
             variable = member.variable
             cells = [escape_name(name), str(list(variable.shape)) if variable else ""]
             cells += [variable.dtype if variable else "", self._values(member)]
@@ -245,7 +265,11 @@ class _Printer:
         roles = {m.name for layer in report.layers for m in layer.members.values()}
         mapped = report.graph.collection(report.collection) if report.graph else {}
         rows = [
-            (escape_name(name), f"{variable.dtype} {list(variable.shape)}", self._use(name, mapped))
+            (
+                self._called(name),
+                f"{variable.dtype} {list(variable.shape)}",
+                self._use(name, mapped),
+            )
             for name, variable in report.variables.items()
             if name not in roles
         ]
@@ -257,6 +281,13 @@ class _Printer:
         widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
         for row in rows:
             self._line(self._row("", row, widths))
+
+    def _called(self, name: str) -> str:
+        """Return a variable's key for a person, and what the program calls it."""
+        full_name, path = self._report.structure.full_names.get(name, ""), object_path(name)
+        if full_name in ("", path):
+            return escape_name(path)
+        return f"{escape_name(full_name)} ({escape_name(path)})"
 
     def _use(self, name: str, mapped: Container[str]) -> str:
         """Say what the graph does with a variable of the checkpoint outside of the layers."""

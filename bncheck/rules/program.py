@@ -91,9 +91,10 @@ def statistics_optimized(evidence: Evidence) -> Iterator[Draft]:
     Right: Moving averages of the statistics (ExponentialMovingAverage, biased, local_step) are not
     slots.
 
-    Fix: Create them with trainable=False and keep them out of minimize(var_list=...). Who put them
-    into TRAINABLE_VARIABLES so that a Saver of those would hold them should save
-    tf.global_variables() instead.
+    Fix: Create them with trainable=False and keep them out of minimize(var_list=...) and of
+    apply_gradients: differentiate model.trainable_variables, not model.variables. Who put them into
+    TRAINABLE_VARIABLES so that a Saver of those would hold them should save tf.global_variables()
+    instead.
     """
     slots = _slots_by_variable(evidence)
     for layer in evidence.layers:
@@ -132,9 +133,9 @@ def _slots_by_variable(evidence: Evidence) -> dict[str, str]:
         for role in STATISTICS
         if (member := layer.members.get(role)) is not None
     }
-    slots: dict[str, str] = {}
+    slots = {owner: slot for slot, owner in evidence.slots.items() if owner in statistics}
     for name in evidence.variables:
-        if kind_of(name) is not Kind.SLOT:
+        if name in evidence.slots or kind_of(name) is not Kind.SLOT:
             continue
         owner = name.rpartition("/")[0]
         for _ in range(_DEEPEST):

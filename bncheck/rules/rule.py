@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from dataclasses import dataclass, field
 from enum import IntEnum
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
@@ -34,7 +35,9 @@ class Evidence(NamedTuple):
 
     `graph_is_own` says that the graph lay beside the checkpoint, so that its Saver is the one that
     wrote it. `step` is the number of training steps, `momentum` what the user said of layers whose
-    graph does not tell theirs.
+    graph does not tell theirs. `slots` maps optimizer slots to the variables that they serve, where
+    the checkpoint tells, `ambiguous` places to why their variables' roles cannot be told. `keras`
+    says that the checkpoint is of objects or layers, not of a TensorFlow 1 graph.
     """
 
     variables: Mapping[str, Variable]
@@ -46,6 +49,9 @@ class Evidence(NamedTuple):
     collection: str = "global"
     step: int | None = None
     momentum: float | None = None
+    slots: Mapping[str, str] = MappingProxyType({})
+    ambiguous: Mapping[str, str] = MappingProxyType({})
+    keras: bool = False
 
 
 @dataclass(frozen=True, slots=True)

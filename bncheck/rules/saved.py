@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from bncheck.batchnorm.names import AFFINE, STATISTICS, Role
+from bncheck.batchnorm.names import ANY_AFFINE, STATISTICS, Role
 from bncheck.checkpoint.model import element_count
 from bncheck.rules.rule import Draft, Evidence, Level, rule
 
@@ -12,9 +12,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
+_SHOWN: Final = 3  # names in one message
+
+
 def _missing(evidence: Evidence, role: Role) -> Iterator[Draft]:
     for layer in evidence.layers:
-        there = [each for each in (*AFFINE, *STATISTICS) if layer.saved(each)]
+        there = [each for each in (*ANY_AFFINE, *STATISTICS) if layer.saved(each)]
         if there and role not in there and role in layer.statistics:
             yield Draft(
                 layer=layer.name,
@@ -46,8 +49,10 @@ def missing_moving_mean(evidence: Evidence) -> Iterator[Draft]:
     scopes' names are known.
 
     Fix: Save all global variables: tf.train.Saver(tf.global_variables()), which is what
-    tf.train.Saver() does; tf.trainable_variables() leaves the statistics out. If they were never
-    saved, they have to be estimated again by running the update ops over training data.
+    tf.train.Saver() does; tf.trainable_variables() leaves the statistics out. In TensorFlow 2, save
+    the whole model: tf.train.Checkpoint(model=model), not the optimizer or model.trainable_weights
+    alone. If they were never saved, they have to be estimated again by updating them over training
+    data.
     """
     yield from _missing(evidence, Role.MOVING_MEAN)
 
@@ -66,8 +71,10 @@ def missing_moving_variance(evidence: Evidence) -> Iterator[Draft]:
     scopes' names are known.
 
     Fix: Save all global variables: tf.train.Saver(tf.global_variables()), which is what
-    tf.train.Saver() does; tf.trainable_variables() leaves the statistics out. If they were never
-    saved, they have to be estimated again by running the update ops over training data.
+    tf.train.Saver() does; tf.trainable_variables() leaves the statistics out. In TensorFlow 2, save
+    the whole model: tf.train.Checkpoint(model=model), not the optimizer or model.trainable_weights
+    alone. If they were never saved, they have to be estimated again by updating them over training
+    data.
     """
     yield from _missing(evidence, Role.MOVING_VARIANCE)
 
@@ -121,7 +128,7 @@ def role_shape_mismatch(evidence: Evidence) -> Iterator[Draft]:
     for layer in evidence.layers:
         shapes = {
             role: variable.shape
-            for role in (*AFFINE, *STATISTICS)
+            for role in (*ANY_AFFINE, *STATISTICS)
             if (member := layer.saved(role)) is not None and (variable := member.variable)
         }
         if not _fit(shapes):
@@ -141,10 +148,47 @@ def _fit(shapes: dict[Role, tuple[int, ...]]) -> bool:
     if len(statistics) != 1:
         return not statistics
     channels = statistics.pop()
-    for role in AFFINE:
+    for role in ANY_AFFINE:
         affine = plain.get(role, ())
         rows = shapes.get(role, ())
         conditional = len(rows) == 2 and rows[1] == element_count(channels)
         if not conditional and channels[len(channels) - len(affine) :] != affine:
             return False
     return True
+
+
+@rule("BN105", "ambiguous-roles", Level.NOTE)
+def ambiguous_roles(evidence: Evidence) -> Iterator[Draft]:
+    """Variables are numbered, not named, and nothing says which role each of them has.
+
+    What: A Keras .weights.h5 file numbers the variables of a layer. Three of one shape are gamma or
+    beta and the two statistics; two or three vectors of a layer whose class is not told may be a
+    batch norm's, or not. All of them are one note.
+
+    Why: What can be judged either way is judged: the statistics of a layer that is known to be
+    batch norm. The rest is not.
+
+    Right: Nothing is wrong with such a file. Layers with all four variables, and those without
+    gamma and beta in a group that is called batch_normalization, are not counted.
+
+    Fix: Nothing has to be done. To have everything judged, inspect the whole model: model.save
+    ("model.keras") keeps the configuration that tells the roles.
+    """
+    if not evidence.ambiguous:
+        return
+    by_reason: dict[str, list[str]] = {}
+    for place, reason in evidence.ambiguous.items():
+        by_reason.setdefault(reason, []).append(place)
+    parts = []
+    for reason, places in by_reason.items():
+        more = f" and {len(places) - _SHOWN} more" if len(places) > _SHOWN else ""
+        parts.append(f"{', '.join(places[:_SHOWN])}{more}: {reason}")
+    count = len(evidence.ambiguous)
+    yield Draft(
+        layer="",
+        variables=(),
+        message="the file does not tell the roles of the variables in "
+        + ("one layer: " if count == 1 else f"{count} layers: ")
+        + "; ".join(parts),
+        evidence={"places": dict(evidence.ambiguous)},
+    )

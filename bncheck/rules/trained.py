@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bncheck.batchnorm.layers import Status, is_exact
-from bncheck.batchnorm.names import AFFINE, STATISTICS, Role
+from bncheck.batchnorm.names import ANY_AFFINE, STATISTICS, Role
 from bncheck.rules.rule import Draft, Evidence, Level, rule
 
 if TYPE_CHECKING:
@@ -20,8 +20,22 @@ _RUN_UPDATE_OPS = """\
         train_op = optimizer.minimize(loss)"""
 
 
-def _update_help(graph: Graph | None) -> str:
+_CALL_FOR_TRAINING = """\
+    with tf.GradientTape() as tape:
+        predictions = model(inputs, training=True)"""
+
+
+def _update_help(evidence: Evidence) -> str:
     """Say what to write so that the update ops run, as exactly as the graph allows."""
+    graph = evidence.graph
+    if evidence.keras:
+        return (
+            "Only fit() and calls with training=True update the statistics. Call the model so in a "
+            f"training loop of your own, and train again:\n{_CALL_FOR_TRAINING}\n"
+            "A layer inside a layer needs it passed on: self.bn(x, training=training). With "
+            "tf.keras in a TensorFlow 1 session, run model.updates with each step. If batch norm "
+            "is meant to be a plain scale and offset, --ignore BN201."
+        )
     if graph is not None and graph.update_ops:
         start = (
             f"The graph has {graph.update_ops} ops in UPDATE_OPS, and no training step ran them. "
@@ -60,6 +74,12 @@ _RESTORE_HELP = (
 )
 
 
+_KERAS_FROZEN_HELP = (
+    "The step says that there was training. Either the model was built again after it, and its "
+    "weights were not loaded (call status.assert_consumed() after restore); or gamma and beta are "
+    "frozen, and the statistics never updated: call model(inputs, training=True) in the training "
+    "step."
+)
 _FROZEN_HELP = (
     "The step says that there was training. Either everything was initialized again after it: look "
     "for an initializer that runs after the restore; or gamma and beta are frozen, and the update "
@@ -70,17 +90,21 @@ _TOO_MUCH_INITIAL = 0.05
 
 def _training_of(layer: Layer) -> str:
     """Say what tells that a layer without trained statistics was trained itself."""
-    saved = [role for role in AFFINE if layer.saved(role)]
-    moved = [role.value for role in saved if layer.members[role].moved]
+    saved = [role for role in ANY_AFFINE if layer.saved(role)]
+    moved = [_called(role) for role in saved if layer.members[role].moved]
     if moved:
         verb = "restored" if layer.affine_restored else "trained"
         return f"although {' and '.join(moved)} {'were' if len(moved) > 1 else 'was'} {verb}"
     if saved:
-        names = " and ".join(role.value for role in saved)
+        names = " and ".join(map(_called, saved))
         return (
             f"and {names} cannot tell whether the layer was trained: it starts from random numbers"
         )
     return "and the layer has no gamma or beta to tell whether it was trained"
+
+
+def _called(role: Role) -> str:
+    return role.value.replace("_or_", " or ")
 
 
 def _is_untrained(layer: Layer) -> bool:
@@ -115,22 +139,26 @@ def untrained_statistics(evidence: Evidence) -> Iterator[Draft]:
     the statistics. The checkpoint cannot tell these from the mistake; if you know it, ignore the
     rule.
 
-    Fix: Make the training step depend on tf.get_collection(tf.GraphKeys.UPDATE_OPS) with
-    tf.control_dependencies, or use slim.learning.create_train_op, and train again.
+    Fix: In TensorFlow 1, make the training step depend on
+    tf.get_collection(tf.GraphKeys.UPDATE_OPS) with tf.control_dependencies, or use
+    slim.learning.create_train_op; in TensorFlow 2, call model(inputs, training=True) in a training
+    loop of your own. Then train again.
     """
     if _nothing_trained(evidence):
         return
     for layer in filter(_is_untrained, evidence.layers):
         if layer.affine_moved is False:
             continue
-        what = "the update ops were never run"
+        what = "the statistics were never updated"
+        if not evidence.keras:
+            what = "the update ops were never run"
         if layer.affine_restored:
             what = "the statistics were neither restored nor updated"
         yield Draft(
             layer=layer.name,
             variables=layer.names(*STATISTICS),
             message=f"{what}: {_initial_values(layer)}, {_training_of(layer)}",
-            help=_RESTORE_HELP if layer.affine_restored else _update_help(evidence.graph),
+            help=_RESTORE_HELP if layer.affine_restored else _update_help(evidence),
             evidence={
                 "affine_trained": layer.affine_moved,
                 "step": evidence.step,
@@ -155,7 +183,7 @@ def half_trained_statistics(evidence: Evidence) -> Iterator[Draft]:
     warning.
 
     Fix: Run both update ops with each training step; tf.get_collection(tf.GraphKeys.UPDATE_OPS)
-    holds them both.
+    holds them both. A Keras layer updates both of them whenever it is called with training=True.
     """
     for layer in evidence.layers:
         if layer.status is not Status.HALF_TRAINED:
@@ -205,9 +233,9 @@ def untrained_layer(evidence: Evidence) -> Iterator[Draft]:
         if layer.affine_moved is False:
             yield Draft(
                 layer=layer.name,
-                variables=layer.names(*AFFINE, *STATISTICS),
+                variables=layer.names(*ANY_AFFINE, *STATISTICS),
                 message=f"the whole layer is at its initial values: {_initial_values(layer)}, and "
-                + " and ".join(role.value for role in AFFINE if layer.saved(role))
+                + " and ".join(_called(role) for role in ANY_AFFINE if layer.saved(role))
                 + " untouched as well",
             )
 
@@ -225,7 +253,7 @@ def never_trained(evidence: Evidence) -> Iterator[Draft]:
     Right: A checkpoint of step 0 is meant to look like this, but not to be deployed.
 
     Fix: Take a later checkpoint. If this one is the latest, look for an initializer that runs after
-    the restore.
+    the restore, or for weights that were never loaded.
     """
     if not _nothing_trained(evidence):
         return
@@ -233,13 +261,19 @@ def never_trained(evidence: Evidence) -> Iterator[Draft]:
     step = "" if evidence.step is None else f"; the step is {evidence.step}"
     yield Draft(
         layer="",
-        variables=tuple(name for layer in layers for name in layer.names(*AFFINE, *STATISTICS)),
+        variables=tuple(name for layer in layers for name in layer.names(*ANY_AFFINE, *STATISTICS)),
         message=f"nothing was trained: all {len(layers)} layers are at their initial values{step}"
         if len(layers) > 1
         else f"nothing was trained: the only layer is at its initial values{step}",
-        help=_FROZEN_HELP if evidence.step else "",
+        help=_help_of_never_trained(evidence),
         evidence={"layers": [layer.name for layer in layers], "step": evidence.step},
     )
+
+
+def _help_of_never_trained(evidence: Evidence) -> str:
+    if not evidence.step:
+        return ""
+    return _KERAS_FROZEN_HELP if evidence.keras else _FROZEN_HELP
 
 
 @rule("BN205", "undertrained-statistics", Level.WARNING)

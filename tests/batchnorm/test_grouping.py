@@ -201,3 +201,14 @@ def test_numbered_names_are_matched_by_number_and_shape() -> None:
         "n": {role: f"n/{role}" for role in roles},
         "n #1": {role: f"n/{role}_1" for role in STATISTICS},
     }
+
+
+def test_slots_of_keras_optimizers_are_no_layers() -> None:
+    """Keras 2.11 puts the optimizer in front: Adam/m/bn/gamma is no layer called Adam/m/bn."""
+    own = ["bn/gamma", "bn/beta", "bn/moving_mean", "bn/moving_variance"]
+    slots = [f"Adam/{kind}/bn/{role}" for kind in ("m", "v") for role in ("gamma", "beta")]
+    grouping = _group(*own, *slots)
+    assert list(_layers(grouping)) == ["bn"]
+    assert grouping.unknown == []
+    # Without the variable that it would serve, it is no slot but somebody's scope.
+    assert list(_layers(_group("Adam/m/bn/gamma", "Adam/m/bn/moving_mean"))) == ["Adam/m/bn"]

@@ -54,7 +54,7 @@ def assert_same_as_tensorflow(tf: Any, path: object, pattern: str, *, values: bo
         return len(names)
     arrays = read_all(path)
     for name, dtype in dtypes.items():
-        if checkpoint.format == "tensor-bundle":
+        if checkpoint.format != "tensor-slices-v1":
             want = reader.get_tensor(name)
         else:
             want = tf.raw_ops.Restore(file_pattern=pattern, tensor_name=name, dt=dtype).numpy()

@@ -28,7 +28,12 @@ TWO = {"v": np.ones(2), "w": np.zeros(2)}
 
 
 def files(contents: dict[str, bytes]) -> Write:
-    return lambda folder: [(folder / name).write_bytes(raw) for name, raw in contents.items()]
+    def write(folder: Path) -> None:
+        for name, raw in contents.items():
+            (folder / name).parent.mkdir(exist_ok=True)
+            (folder / name).write_bytes(raw)
+
+    return write
 
 
 def remove(name: str, write: Write) -> Write:
@@ -170,7 +175,7 @@ ERRORS: dict[str, tuple[Write, str, type[BncheckError], str, list[str]]] = {
     ),
     "an empty folder": (NOTHING, "", NotFoundError, "", ["no checkpoint in this directory"]),
     "a folder of other things": (
-        files({"a.h5": b"\x89HDF\r\n\x1a\n", "b.txt": b"hello", "m.meta": b"\x12\x00"}),
+        files({"a.npy": b"\x93NUMPY", "b.txt": b"hello", "m.meta": b"\x12\x00"}),
         "",
         NotFoundError,
         "",
@@ -190,12 +195,26 @@ ERRORS: dict[str, tuple[Write, str, type[BncheckError], str, list[str]]] = {
         "",
         ["there are 7 checkpoints here", "/m-4 and 2 more."],
     ),
-    "a SavedModel": (
-        files({"saved_model.pb": b"\x08\x01"}),
+    "a SavedModel and a Keras file": (
+        files({"saved_model.pb": b"\x08\x01", "m.h5": b"\x89HDF\r\n\x1a\n"}),
         "",
-        UnsupportedError,
+        AmbiguousError,
         "",
-        ["is a SavedModel, which this version does not read"],
+        ["there are 2 checkpoints here", "/m.h5"],
+    ),
+    "a folder of served versions": (
+        files({"1/saved_model.pb": b"\x08\x01", "2/saved_model.pb": b"\x08\x01"}),
+        "",
+        NotFoundError,
+        "",
+        ["there is no checkpoint in this directory", "in 1, 2."],
+    ),
+    "a stale state file beside a Keras file": (
+        files({"checkpoint": b'model_checkpoint_path: "gone"', "m.h5": b"\x89HDF\r\n\x1a\n"}),
+        "",
+        NotFoundError,
+        "",
+        ["names 'gone', which is not there, and there is no checkpoint"],
     ),
 }
 

@@ -70,14 +70,11 @@ KINDS: dict[str, tuple[bytes, str]] = {
         "a PyTorch file (a zip",
     ),
     "torch before 1.6": (TORCH_LEGACY, "a PyTorch file (a pickle, as torch.save wrote before"),
-    "Keras": (zipped(metadata_json=b"{}", config_json=b"{}"), "a Keras archive (.keras)"),
-    "Keras without config": (zipped(model_weights_h5=b"x"), "a Keras archive (.keras)"),
     "npz": (npz(), "a NumPy archive (.npz)"),
     "zip": (zipped(readme_txt=b"hello"), "a zip archive; unpack it first"),
     "empty zip": (zipped(), "a zip archive; unpack it first"),
     "cut-off zip": (npz()[:-30], "a zip archive that is damaged or cut off"),
     "npy": (npy(), "a NumPy array file (.npy)"),
-    "HDF5": (b"\x89HDF\r\n\x1a\n" + bytes(90), "an HDF5 file, as Keras writes with the ending .h5"),
     "pickle 2": (pickle.dumps(STATE, 2), "a Python pickle"),
     "pickle 3": (pickle.dumps(STATE, 3), "a Python pickle"),
     "pickle 4": (pickle.dumps(STATE, 4), "a Python pickle"),
@@ -187,11 +184,7 @@ def test_devices_and_pipes_do_not_block(tmp_path: Path, kind: str) -> None:
 def test_files_of_the_corpus_that_are_no_checkpoints(corpus: Path) -> None:
     wrong = {
         "xnornet-pytorch-trap/model.ckpt": "a PyTorch file (a pickle, as torch.save wrote before",
-        "aimen-keras-h5/20200412-0546/model.h5": "an HDF5 file",
-        "connect4-h5-weights/model/model_best_weight.h5": "an HDF5 file",
         "connect4-h5-weights/model/model_best_config.json": "a JSON text",
-        "sign-mnist-keras3/best_model.keras": "a Keras archive",
-        "keras-nested-container/pre_pr22362_nested_container.keras": "a Keras archive",
         "census-estimator-sharded/graph.pbtxt": "a text file",
     }
     for name, description in wrong.items():

@@ -54,7 +54,8 @@ def _copy(source: Path, target: Path) -> Path:
         (["inspect", str(HEALTHY / "nothing")], 3),
         (["inspect", str(FIXTURES)], 3),
         (["inspect", str(HEALTHY), "--graph", str(HEALTHY / "nothing.meta")], 3),
-        (["inspect", str(HEALTHY), "--graph", str(HEALTHY / "checkpoint")], 3),
+        (["inspect", str(HEALTHY), "--graph", str(HEALTHY / "checkpoint")], 0),
+        (["inspect", str(HEALTHY), "--graph", str(FIXTURES / "README.md")], 3),
     ],
 )
 def test_exit_code(arguments: list[str], code: int) -> None:

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from bncheck.checkpoint import open_checkpoint
+from bncheck.checkpoint.locate import locate
+from bncheck.checkpoint.location import Kind, Location
 from bncheck.graph import graph_beside, load_graph
 from bncheck.graph.model import COLLECTIONS
 from tests.conftest import CORPUS, FIXTURES
@@ -146,7 +148,7 @@ def test_initial_values(tf: Any, fixtures: Path, path: str) -> None:
 @pytest.mark.parametrize("path", metas(FIXTURES))
 def test_the_saver_of_a_fixture_wrote_its_checkpoint(fixtures: Path, path: str) -> None:
     prefix = str(fixtures / path)[: -len(".meta")]
-    graph = graph_beside(prefix)
+    graph = graph_beside(Location(Kind.BUNDLE, prefix))
     assert graph is not None
     assert graph.saved_as is not None
     if "graph-mismatch" in path:  # graphs of other programs, beside the one checkpoint
@@ -204,11 +206,15 @@ def test_without_updates_there_is_no_momentum(fixtures: Path, path: str) -> None
 def test_the_prefix_of_a_graph(fixtures: Path, name: str) -> None:
     """Of a V1 checkpoint the prefix is a file itself; its graph is still the one beside it."""
     prefix = str(fixtures / "tf1" / name / "model.ckpt-60")
-    assert load_graph(prefix) == load_graph(f"{prefix}.meta") == graph_beside(prefix)
+    assert (
+        load_graph(prefix)
+        == load_graph(f"{prefix}.meta")
+        == graph_beside(Location(Kind.BUNDLE, prefix))
+    )
 
 
 def test_no_graph_beside(fixtures: Path) -> None:
-    assert graph_beside(str(fixtures / "tf1/state-file-good/model.ckpt-60")) is None
+    assert graph_beside(locate(str(fixtures / "tf1/state-file-good"))) is None
 
 
 def test_momentum_of_the_corpus(corpus: Path) -> None:

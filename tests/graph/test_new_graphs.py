@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from bncheck.checkpoint.location import Kind, Location
 from bncheck.graph import graph_beside, load_graph
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ def save(tf: Any, tmp_path: Path, build: Callable[[Any], Any], **options: Any) -
         saver = v1.train.Saver(saved, **options)
         session.run(v1.global_variables_initializer())
         prefix = saver.save(session, str(tmp_path / "m"))
-    graph = graph_beside(str(tmp_path / "m"))
+    graph = graph_beside(Location(Kind.BUNDLE, str(tmp_path / "m")))
     assert graph is not None
     assert graph == load_graph(str(tmp_path / "m.meta"))
     assert prefix.startswith(str(tmp_path / "m"))

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
-from bncheck.proto import graphs_pb2, tensors_pb2
+from bncheck.proto import graphs_pb2, objects_pb2, tensors_pb2
 
 pytestmark = pytest.mark.tensorflow
 
@@ -21,8 +21,11 @@ MODULES = [
         )
     ),
     "tensorflow.core.protobuf.meta_graph_pb2",
+    "tensorflow.core.protobuf.saved_model_pb2",
+    "tensorflow.core.protobuf.saved_object_graph_pb2",
     "tensorflow.core.protobuf.saver_pb2",
     "tensorflow.core.protobuf.tensor_bundle_pb2",
+    "tensorflow.core.protobuf.trackable_object_graph_pb2",
     "tensorflow.core.util.saved_tensor_slice_pb2",
     "tensorflow.python.training.checkpoint_state_pb2",
 ]
@@ -35,6 +38,7 @@ AS_NUMBERS = {
     "BundleEntryProto.dtype",
     "BundleHeaderProto.endianness",
     "SavedSliceMeta.type",
+    "SavedVariable.dtype",
     "SaverDef.version",
     "TensorProto.dtype",
 }
@@ -49,10 +53,13 @@ def all_messages(descriptors: Any) -> list[Descriptor]:
     return found
 
 
+# Keras 2's own; TensorFlow does not ship them, so the fixtures' keras_metadata.pb are the judge.
+OF_KERAS = {"SavedMetadata", "KerasSavedObject"}
 OURS = [
     message
-    for module in (tensors_pb2, graphs_pb2)
+    for module in (tensors_pb2, objects_pb2, graphs_pb2)
     for message in all_messages(module.DESCRIPTOR.message_types_by_name.values())
+    if message.name not in OF_KERAS
 ]
 
 

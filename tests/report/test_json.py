@@ -105,7 +105,12 @@ def test_all_variables_are_listed_on_request() -> None:
     report = json.loads(bncheck(*arguments, "--all").out)
     VALIDATOR.validate(report)
     assert len(report["variables"]) == report["checkpoint"]["variables"] == 13
-    assert report["variables"][0] == {"name": "global_step", "shape": [], "dtype": "int64"}
+    assert report["variables"][0] == {
+        "name": "global_step",
+        "shape": [],
+        "dtype": "int64",
+        "full_name": None,
+    }
 
 
 def test_numbers_that_are_not_finite_are_null() -> None:

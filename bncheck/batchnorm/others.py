@@ -1,0 +1,61 @@
+"""The variables outside of the layers: how many of which kind, and which one counts the steps."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Final
+
+from bncheck.batchnorm.names import Kind, kind_of
+from bncheck.checkpoint.object_graph import OBJECT_GRAPH, object_path
+
+if TYPE_CHECKING:
+    from collections.abc import Container, Iterable
+
+    from bncheck.checkpoint.model import Checkpoint, Values
+
+_STEP: Final = "global_step"
+_INTEGERS: Final = ("int64", "int32")
+
+
+def count_kinds(checkpoint: Checkpoint, members: Container[str]) -> Counter[Kind]:
+    """Count the variables outside of the layers by kind: the structure's word, else the name's."""
+    structure = checkpoint.structure
+    kinds: Counter[Kind] = Counter()
+    for name, variable in checkpoint.variables.items():
+        if name in members:
+            continue
+        if name in structure.slots:
+            kinds[Kind.SLOT] += 1
+        elif name in structure.counters:
+            kinds[Kind.COUNTER] += 1
+        elif name in structure.copies:
+            kinds[Kind.COPY] += 1
+        elif name == OBJECT_GRAPH or (structure.tells_layers and variable.dtype == "string"):
+            kinds[Kind.DESCRIPTION] += 1
+        else:
+            kinds[kind_of(object_path(name))] += 1
+    return kinds
+
+
+def step_variables(checkpoint: Checkpoint) -> tuple[str, ...]:
+    """Return the step's variable: the structure's, `global_step`, else a Keras counter."""
+    if checkpoint.structure.tells_layers:
+        return checkpoint.structure.steps
+
+    def is_step(name: str, *leaves: str) -> bool:
+        variable = checkpoint.variables[name]
+        leaf = name.rpartition("/")[2]
+        return leaf in leaves and variable.shape == () and variable.dtype in _INTEGERS
+
+    if _STEP in checkpoint.variables and is_step(_STEP, _STEP):
+        return (_STEP,)
+    named = [name for name in checkpoint.variables if is_step(name, _STEP)]
+    counted = [name for name in checkpoint.variables if is_step(name, "iter", "iterations")]
+    # Two networks with a step each have no step in common.
+    return next(((names[0],) for names in (named, counted) if len(names) == 1), ())
+
+
+def step_of(values: Values, names: Iterable[str]) -> int | None:
+    """Return the step that all counters agree in."""
+    steps = {int(values.arrays[name]) for name in names if name in values.arrays}
+    return steps.pop() if len(steps) == 1 else None

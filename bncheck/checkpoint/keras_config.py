@@ -1,0 +1,200 @@
+"""The configuration that Keras stores beside the weights: JSON, read as data and never executed.
+
+Keras would import modules and call constructors by what it says; here it becomes a tree of layers,
+each with its name, its class, and what it tells of batch normalization. Keras 1, 2 and 3 nest it
+alike: a layer is a dict with `class_name` and `config`, and its parts stand in its own `config`
+(`layers` of a model, `layer` of a wrapper, `cell` of an RNN).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from bncheck.checkpoint.structure import LayerConfig
+from bncheck.errors import DamagedError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from typing import Any
+
+LARGEST: Final = 1 << 26  # bytes of JSON; a configuration of 10,000 layers takes 10 MB
+DEEPEST: Final = 50  # models within models
+
+AFFINE: Final = ("gamma", "beta")
+STATISTICS: Final = ("moving_mean", "moving_variance")
+RENORM: Final = ("moving_stddev", "renorm_mean", "renorm_stddev")
+
+_BATCH_NORM: Final = re.compile(r"(Sync|TPU)?BatchNormalization(V[12])?")
+_BATCH_NORM_KEYS: Final = frozenset(
+    ("momentum", "epsilon", "center", "scale", "moving_mean_initializer")
+)
+_CONSTANTS: Final = {"zeros": 0.0, "zero": 0.0, "ones": 1.0, "one": 1.0}
+# Keras 1 has no initializers of the statistics, and calls the other two otherwise.
+_INITIALIZERS: Final = {
+    "gamma": ("gamma_initializer", "gamma_init"),
+    "beta": ("beta_initializer", "beta_init"),
+    "moving_mean": ("moving_mean_initializer",),
+    "moving_variance": ("moving_variance_initializer",),
+}
+# Parts of a configuration that look like layers and are none.
+_NO_LAYERS: Final = re.compile(
+    r"dtype|activation|.*_(initializer|regularizer|constraint|activation|policy)|optimizer.*|loss"
+)
+
+
+class Layer(NamedTuple):
+    """One layer as the configuration tells it.
+
+    `roles` are the variables of a batch normalization, in the order in which Keras stores them, and
+    empty for other layers. The layers in it stand by their keys in its configuration: one alone in
+    `parts` (`layer`, `cell`), several in `lists` (`layers`, `cells`).
+    """
+
+    name: str
+    config: LayerConfig
+    roles: tuple[str, ...]
+    parts: Mapping[str, Layer]
+    lists: Mapping[str, tuple[Layer, ...]]
+
+    @property
+    def class_name(self) -> str:
+        """Its class, without the package of a registered one."""
+        return self.config.class_name
+
+    def layers(self) -> Iterator[Layer]:
+        """Yield the layers in it, not those in them."""
+        yield from self.parts.values()
+        for each in self.lists.values():
+            yield from each
+
+
+def load_json(text: str | bytes, path: str, what: str) -> Any:
+    """Return what a JSON text holds; DamagedError where it is none, too long or too deep."""
+    if len(text) > LARGEST:
+        raise DamagedError(path, f"{what} is {len(text)} bytes long, more than any model needs")
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise DamagedError(path, f"{what} nests too deep to be a model's") from None
+    except ValueError as error:
+        raise DamagedError(path, f"{what} is no valid JSON: {error}") from None
+
+
+def read_config(text: str | bytes, path: str, what: str) -> Layer | None:
+    """Return the model that a configuration describes, None where it describes no layer.
+
+    Raises DamagedError where it is no JSON, or nests deeper than any model.
+    """
+    loaded = load_json(text, path, what)
+    if not _is_layer(loaded):
+        return None
+    return _Reader(path, what).layer(loaded, 0)
+
+
+def snake_case(class_name: str) -> str:
+    """Return the name of a group for a class, as keras/src/utils/naming.py makes it."""
+    name = re.sub(r"\W+", "", class_name)
+    name = re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", name)
+    name = re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower()
+    return name if name[:1] != "_" else f"private{name}"
+
+
+class _Reader:
+    """Turns the dicts of one configuration into layers."""
+
+    def __init__(self, path: str, what: str) -> None:
+        self._path = path
+        self._what = what
+
+    def layer(self, stored: dict[str, Any], depth: int) -> Layer:
+        if depth > DEEPEST:
+            raise DamagedError(self._path, f"{self._what} nests layers deeper than {DEEPEST}")
+        config = stored["config"]
+        if isinstance(config, list):  # a Sequential before Keras 2.2.3
+            config = {"layers": config}
+        class_name = stored["class_name"].rpartition(">")[2]
+        inner = {key: value for key, value in config.items() if not _NO_LAYERS.fullmatch(key)}
+        parts = {
+            key: self.layer(value, depth + 1) for key, value in inner.items() if _is_layer(value)
+        }
+        lists = {
+            key: tuple(self.layer(each, depth + 1) for each in _listed(value))
+            for key, value in inner.items()
+            if key not in parts
+        }
+        name = config.get("name", stored.get("name"))
+        is_batch_norm = bool(_BATCH_NORM.fullmatch(class_name)) or config.keys() >= _BATCH_NORM_KEYS
+        return Layer(
+            name=name if isinstance(name, str) else "",
+            config=_layer_config(class_name, config, is_batch_norm=is_batch_norm),
+            roles=tuple(_roles(config)) if is_batch_norm else (),
+            parts=parts,
+            lists={key: layers for key, layers in lists.items() if layers},
+        )
+
+
+def _is_layer(stored: object) -> bool:
+    return (
+        isinstance(stored, dict)
+        and isinstance(stored.get("class_name"), str)
+        and isinstance(stored.get("config"), dict | list)
+    )
+
+
+def _listed(value: object) -> list[dict[str, Any]]:
+    """Return the layers in a list, or among the values of a dict."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    return [each for each in value if _is_layer(each)] if isinstance(value, list) else []
+
+
+def _layer_config(class_name: str, config: dict[str, Any], *, is_batch_norm: bool) -> LayerConfig:
+    trainable = config.get("trainable")
+    known = LayerConfig(class_name, trainable=trainable if isinstance(trainable, bool) else None)
+    if not is_batch_norm:
+        return known
+    return known._replace(
+        momentum=_number(config.get("momentum")),
+        epsilon=_number(config.get("epsilon")),
+        initial={
+            variable: _constant(config[key])
+            for variable, keys in _INITIALIZERS.items()
+            for key in keys
+            if key in config
+        },
+    )
+
+
+def _number(value: object) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _constant(initializer: object) -> float | None:
+    """Return the number that an initializer writes into every element, None for any other."""
+    if isinstance(initializer, str):
+        return _CONSTANTS.get(initializer.lower())
+    if not isinstance(initializer, dict) or not isinstance(initializer.get("class_name"), str):
+        return None
+    if initializer["class_name"].lower() == "constant":
+        config = initializer.get("config")
+        return _number(config.get("value", 0)) if isinstance(config, dict) else None
+    return _CONSTANTS.get(initializer["class_name"].lower())
+
+
+def _roles(config: dict[str, Any]) -> Iterator[str]:
+    """Yield a batch normalization's variables: the trainable ones first, as Keras stores them."""
+    for role, switch in zip(AFFINE, ("scale", "center"), strict=True):
+        if config.get(switch, True):
+            yield role
+    yield from STATISTICS
+    if config.get("renorm"):
+        yield from RENORM

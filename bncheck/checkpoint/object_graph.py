@@ -1,0 +1,300 @@
+"""Object-based checkpoints: the TrackableObjectGraph that tf.train.Checkpoint stores among them.
+
+The keys of such a checkpoint are shortest paths through the program's objects, and no layer
+structure: with an optimizer beside the model, Keras 3 keeps gamma under
+`optimizer/_trainable_variables`. The edges of the graph say which object has which variable
+(tensorflow/core/protobuf/trackable_object_graph.proto; the paths are made in
+tensorflow/python/checkpoint/graph_view.py and util.py).
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from google.protobuf.message import DecodeError
+
+from bncheck.checkpoint.structure import StoredObject, Structure
+from bncheck.errors import DamagedError
+from bncheck.proto.objects_pb2 import TrackableObjectGraph
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from bncheck.checkpoint.bundle import TensorBundle
+    from bncheck.checkpoint.model import Variable
+
+OBJECT_GRAPH: Final = "_CHECKPOINTABLE_OBJECT_GRAPH"
+_VALUE: Final = "VARIABLE_VALUE"
+_SUFFIX: Final = "/.ATTRIBUTES/VARIABLE_VALUE"
+_SLOT: Final = "/.OPTIMIZER_SLOT/"
+_STEPS: Final = ("_iterations", "iterations", "iter")  # Keras 2.11 and 3, and the older optimizers
+_ROOT_STEPS: Final = ("step", "global_step")  # what a program hangs on its tf.train.Checkpoint
+_INTEGERS: Final = ("int64", "int32")
+_REPLICA: Final = re.compile(r"(?s)(.+)/replica_\d+")
+_DEEPEST: Final = 64  # objects of one path; a longer one names its last ones alone
+
+
+def load_objects(bundle: TensorBundle) -> TrackableObjectGraph:
+    """Return the object graph of a bundle; DamagedError where it cannot be read."""
+    values = bundle.read([OBJECT_GRAPH])
+    if OBJECT_GRAPH in values.unread:
+        raise DamagedError(bundle.path, values.unread[OBJECT_GRAPH])
+    encoded = values.arrays[OBJECT_GRAPH]
+    if encoded.shape != () or encoded.dtype.kind != "O":
+        raise DamagedError(bundle.path, "its object graph is no string")
+    try:
+        return TrackableObjectGraph.FromString(encoded.item())
+    except DecodeError:
+        raise DamagedError(bundle.path, "its object graph is no TrackableObjectGraph") from None
+
+
+def read_structure(bundle: TensorBundle) -> Structure:
+    """Return what a bundle's object graph says of its variables.
+
+    Where the graph itself cannot be read, `problem` says so, and the keys' own paths speak.
+    """
+    try:
+        graph = load_objects(bundle)
+    except DamagedError as error:
+        return _by_keys(bundle.variables, error.what)
+    return _Reader(graph, bundle).read()
+
+
+def object_path(key: str) -> str:
+    """Return the path of attributes that a key stands for: `model/bn/gamma`.
+
+    The two escapes are undone: `.S` is a slash within a name, `..` a dot.
+    """
+    path = key.removesuffix(_SUFFIX)
+    if "." not in path:
+        return path
+    return "/".join(
+        part.replace(".S", "/").replace("..", ".") if part[:1] != "." else part
+        for part in path.split("/")
+    )
+
+
+def _by_keys(variables: Mapping[str, Variable], problem: str) -> Structure:
+    """Read the paths of the keys, where the object graph is lost: slots have a mark in theirs."""
+    objects: dict[str, dict[str, str]] = {}
+    slots = {}
+    for key in variables:
+        if _SLOT in key:
+            slots[key] = key.partition(_SLOT)[0] + _SUFFIX
+        elif key.endswith(_SUFFIX):
+            scope, _, attribute = object_path(key).rpartition("/")
+            if not attribute.isdigit():
+                objects.setdefault(scope, {})[attribute] = key
+    return Structure(
+        objects=tuple(StoredObject(path, attributes) for path, attributes in objects.items()),
+        full_names={key: object_path(key) for key in variables if key.endswith(_SUFFIX)},
+        slots=slots,
+        counters=frozenset(_scalars(variables)),
+        problem=problem,
+    )
+
+
+def _scalars(variables: Mapping[str, Variable]) -> Iterator[str]:
+    return (key for key, variable in variables.items() if not variable.shape)
+
+
+class _Edge(NamedTuple):
+    parent: int
+    name: str
+
+
+class _Reader:
+    """One object graph on its way to a Structure."""
+
+    def __init__(self, graph: TrackableObjectGraph, bundle: TensorBundle) -> None:
+        self._nodes = graph.nodes
+        self._bundle = bundle
+        self._variables = bundle.variables
+        self._keys: dict[int, str] = {}
+        self._full_names: dict[str, str] = {}
+        for number, node in enumerate(self._nodes):
+            for attribute in node.attributes:
+                if attribute.name == _VALUE and attribute.checkpoint_key in self._variables:
+                    self._keys[number] = attribute.checkpoint_key
+                    self._full_names[attribute.checkpoint_key] = attribute.full_name
+        self._ways = self._breadth_first()
+
+    def read(self) -> Structure:
+        optimizers = [number for number in self._ways if self._is_optimizer(number)]
+        slots = self._slots(optimizers)
+        counters = {key for number in optimizers for key in self._scalars_of(number)}
+        saves = self._attributes(0).get("save_counter")
+        counters |= {saves} if saves else set()
+        counters |= {key for key in self._variables if key.startswith("keras_api/metrics/")}
+        return Structure(
+            objects=tuple(self._objects(set(optimizers))),
+            full_names=self._full_names,
+            slots=slots,
+            counters=frozenset(counters - slots.keys()),
+            copies=frozenset(self._copies(slots)),
+            steps=self._steps(optimizers),
+            saves=saves,
+        )
+
+    def _breadth_first(self) -> dict[int, _Edge | None]:
+        """Return each object that the root reaches, with the last edge of its shortest path."""
+        if not self._nodes:
+            return {}
+        ways: dict[int, _Edge | None] = {0: None}
+        pending = [0]
+        for number in pending:  # grows while it is walked
+            for child in self._nodes[number].children:
+                if 0 <= child.node_id < len(self._nodes) and child.node_id not in ways:
+                    ways[child.node_id] = _Edge(number, child.local_name)
+                    pending.append(child.node_id)
+        return ways
+
+    def _path(self, number: int) -> str:
+        parts: list[str] = []
+        edge = self._ways[number]
+        while edge is not None and len(parts) < _DEEPEST:
+            parts.append(edge.name)
+            edge = self._ways[edge.parent]
+        return "/".join([*(["..."] if edge is not None else []), *reversed(parts)])
+
+    def _children(self, number: int) -> Iterator[tuple[str, int]]:
+        for child in self._nodes[number].children:
+            if child.node_id in self._ways:
+                yield child.local_name, child.node_id
+
+    def _attributes(self, number: int) -> dict[str, str]:
+        """Return the keys of an object's own variables by attribute; a list has none."""
+        if number not in self._ways:
+            return {}
+        return {
+            name: self._keys[child]
+            for name, child in self._children(number)
+            if child in self._keys and not name.isdigit()
+        }
+
+    def _items(self, number: int, attribute: str) -> list[str]:
+        """Return the keys of the variables in a list that an object has as an attribute."""
+        lists = [child for name, child in self._children(number) if name == attribute]
+        return [
+            self._keys[child]
+            for each in lists
+            for _, child in self._children(each)
+            if child in self._keys
+        ]
+
+    def _objects(self, optimizers: set[int]) -> Iterator[StoredObject]:
+        for number in self._ways:
+            attributes = {} if number in optimizers else self._attributes(number)
+            if number == 0:
+                attributes.pop("save_counter", None)
+            if attributes:
+                yield StoredObject(self._path(number), attributes)
+
+    def _is_optimizer(self, number: int) -> bool:
+        """Whether an object keeps slots, or counts iterations beside a list of its variables."""
+        if self._nodes[number].slot_variables:
+            return True
+        names = {name for name, _ in self._children(number)}
+        counted = any(name in self._attributes(number) for name in _STEPS)
+        return counted and bool(
+            names & {"_variables", "_learning_rate", "learning_rate", "decay", "beta_1"}
+        )
+
+    def _slots(self, optimizers: Iterable[int]) -> dict[str, str]:
+        """Return the variable of each slot: told by reference, or by the slot's full name."""
+        slots: dict[str, str] = {}
+        listed: list[str] = []
+        trainable: set[str] = set()
+        for number in optimizers:
+            for slot in self._nodes[number].slot_variables:
+                key = self._keys.get(slot.slot_variable_node_id)
+                if key is not None:
+                    slots[key] = self._keys.get(slot.original_variable_node_id, "")
+            listed += self._items(number, "_variables")
+            trainable.update(self._items(number, "_trainable_variables"))
+        unknown = [key for key in listed if key not in slots and self._variables[key].shape]
+        owners = _Owners(self._full_names, {*listed, *slots} - trainable)
+        slots |= {key: owners.of(self._full_names[key]) for key in unknown if key not in trainable}
+        return slots
+
+    def _scalars_of(self, optimizer: int) -> set[str]:
+        keys = {*self._attributes(optimizer).values(), *self._items(optimizer, "_variables")}
+        return {key for key in keys if not self._variables[key].shape}
+
+    def _steps(self, optimizers: Iterable[int]) -> tuple[str, ...]:
+        """Return the keys of the optimizers' counters, else of a step that hangs on the root.
+
+        An optimizer around another one (a LossScaleOptimizer) leaves the counting to that.
+        """
+        found = []
+        known = set(optimizers)
+        for number in sorted(known):
+            if any(child in known for _, child in self._children(number)):
+                continue
+            attributes = self._attributes(number)
+            found += [attributes[name] for name in _STEPS if name in attributes][:1]
+        if not found:
+            root = self._attributes(0)
+            named = [key for key in root.values() if self._full_names[key] in _ROOT_STEPS]
+            found = [*(root[name] for name in _ROOT_STEPS if name in root), *named][:1]
+        integers = [
+            key
+            for key in dict.fromkeys(found)
+            if not self._variables[key].shape and self._variables[key].dtype in _INTEGERS
+        ]
+        return tuple(integers)
+
+    def _copies(self, slots: Mapping[str, str]) -> Iterator[str]:
+        """Yield what is stored twice: Keras' export keeps two lists of the same variables.
+
+        Two entries are one variable if full name, type, shape and checksum agree, and only the
+        first of them belongs to an object or comes first in the lists. Under a MirroredStrategy,
+        the second list has each replica's part (`bn/moving_mean/replica_1`), of which the first
+        has the mean.
+        """
+        owned = {key for number in self._ways for key in self._attributes(number).values()}
+        replicated = {
+            match[1] for name in self._full_names.values() if (match := _REPLICA.fullmatch(name))
+        }
+        seen: set[tuple[object, ...]] = set()
+        for key in sorted(self._keys.values(), key=lambda key: key not in owned):
+            name = self._full_names[key]
+            if key in slots or not name:
+                continue
+            replica = _REPLICA.fullmatch(name)
+            name = replica[1] if replica else name
+            identity: tuple[object, ...] = (name,)
+            if name not in replicated:
+                variable = self._variables[key]
+                checksums = self._bundle.checksums(key)
+                identity = (name, variable.dtype, variable.shape, checksums)
+            if identity in seen and key not in owned:
+                yield key
+            seen.add(identity)
+
+
+class _Owners:
+    """The variables that an optimizer's slots may be for, by the full names that tell it.
+
+    tf.keras calls a slot `Adam/m/bn/gamma`, Keras 3 `adam/sequential_bn_gamma_momentum`.
+    """
+
+    def __init__(self, full_names: Mapping[str, str], optimizers: set[str]) -> None:
+        self._by_name: dict[str, str] = {}
+        for key, name in full_names.items():
+            if name and key not in optimizers:
+                self._by_name.setdefault(name, key)
+                self._by_name.setdefault(name.replace("/", "_"), key)
+
+    def of(self, slot: str) -> str:
+        """Return the key of the variable that a slot's full name names, empty where none."""
+        _, _, rest = slot.partition("/")
+        _, _, name = rest.partition("/")
+        if name in self._by_name:
+            return self._by_name[name]
+        while "_" in rest:
+            rest = rest.rpartition("_")[0]
+            if rest in self._by_name:
+                return self._by_name[rest]
+        return ""

@@ -1,0 +1,192 @@
+"""SavedModels as graphs: what the program that was exported expects of its variables.
+
+TensorFlow 1 exports list their variables in collections, as a .meta does; TensorFlow 2 exports have
+a SavedVariable for each in their object graph (tensorflow/core/protobuf/saved_object_graph.proto),
+and Keras 2 describes its layers in `keras_metadata.pb` or, before TensorFlow 2.5, in the objects'
+metadata.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+from bncheck.checkpoint.bundle import TensorBundle
+from bncheck.checkpoint.dtypes import dtype_name
+from bncheck.checkpoint.keras_config import read_config
+from bncheck.checkpoint.location import variables_prefix
+from bncheck.checkpoint.object_graph import OBJECT_GRAPH, load_objects, read_structure
+from bncheck.checkpoint.structure import NO_STRUCTURE
+from bncheck.errors import BncheckError, NotACheckpointError, UnsupportedError
+from bncheck.graph.meta_graph import graph_of, read_message
+from bncheck.graph.model import Graph, GraphVariable
+from bncheck.graph.text_form import read_text_message
+from bncheck.proto.graphs_pb2 import SavedModel
+from bncheck.proto.objects_pb2 import SavedMetadata
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from bncheck.checkpoint.structure import LayerConfig, Structure
+    from bncheck.proto.graphs_pb2 import MetaGraphDef
+    from bncheck.proto.objects_pb2 import SavedObjectGraph, SavedVariable
+
+BINARY: Final = "saved_model.pb"
+TEXT: Final = "saved_model.pbtxt"
+CHUNKED: Final = "saved_model.cpb"
+_KERAS: Final = "keras_metadata.pb"
+_SERVE: Final = "serve"
+_LAYER: Final = "_tf_keras_layer"
+
+
+def read_saved_model(directory: str) -> Graph:
+    """Read the SavedModel in a directory; nothing in it is executed.
+
+    With several MetaGraphs, the one that is tagged for serving says what is restored, and what the
+    others know of the training (momentum, update ops) is added. Raises BncheckError where the file
+    is damaged or of a form that is not read.
+    """
+    path, model = _read(directory)
+    if not model.meta_graphs:
+        raise NotACheckpointError(path, "is a protobuf message, but no SavedModel")
+    graphs = [
+        _graph(path, directory, meta)
+        for meta in sorted(model.meta_graphs, key=lambda m: _SERVE not in m.meta_info_def.tags)
+    ]
+    first, *others = graphs
+    for other in others:
+        first = replace(
+            first,
+            variables={**other.variables, **first.variables},
+            collections={
+                name: tuple(dict.fromkeys((*first.collections.get(name, ()), *names)))
+                for name, names in other.collections.items()
+            },
+            saved_as=None
+            if first.saved_as is None and other.saved_as is None
+            else {**(other.saved_as or {}), **(first.saved_as or {})},
+            momentum={**other.momentum, **first.momentum},
+            updates={**other.updates, **first.updates},
+            epsilon={**other.epsilon, **first.epsilon},
+            normalized=first.normalized | other.normalized,
+            update_ops=max(first.update_ops, other.update_ops),
+        )
+    return first
+
+
+def _read(directory: str) -> tuple[str, SavedModel]:
+    path = os.path.join(directory, BINARY)
+    if os.path.lexists(path):
+        return path, read_message(path, SavedModel(), "SavedModel")
+    path = os.path.join(directory, TEXT)
+    if os.path.lexists(path):
+        return path, read_text_message(path, SavedModel(), "SavedModel")
+    raise UnsupportedError(
+        os.path.join(directory, CHUNKED),
+        "is a SavedModel in chunks, which this version does not read",
+        remedy="--no-graph judges its variables alone.",
+    )
+
+
+def _graph(path: str, directory: str, meta: MetaGraphDef) -> Graph:
+    serving = _SERVE in meta.meta_info_def.tags
+    if not meta.HasField("object_graph_def"):
+        graph = graph_of(path, meta, "saved-model")
+        return replace(graph, role="serving") if serving else graph
+    names, structure = _names(directory, meta.object_graph_def)
+    nodes = meta.object_graph_def.nodes
+    variables = {name: _variable(name, nodes[number].variable) for number, name in names.items()}
+    trainable = {name for number, name in names.items() if nodes[number].variable.trainable}
+    return Graph(
+        source=path,
+        kind="saved-model",
+        variables=variables,
+        collections={
+            "variables": tuple(variables),
+            "trainable_variables": tuple(name for name in variables if name in trainable),
+        },
+        role="serving" if serving else "unknown",
+        tensorflow_version=meta.meta_info_def.tensorflow_version,
+        structure=structure,
+        configs=dict(_configs(directory, meta.object_graph_def, names)),
+    )
+
+
+def _names(directory: str, objects: SavedObjectGraph) -> tuple[dict[int, str], Structure]:
+    """Return each variable node's key in the SavedModel's own bundle, and what that tells of it.
+
+    Nodes and keys are brought together as a restore does it: both graphs are walked from the root
+    along edges of the same name. A variable that the bundle lacks goes by its own name.
+    """
+    try:
+        bundle = TensorBundle(variables_prefix(directory))
+        if OBJECT_GRAPH not in bundle.variables:
+            return _own_names(objects, {}), NO_STRUCTURE
+        stored = load_objects(bundle).nodes
+    except BncheckError:
+        # The audit of the checkpoint itself says so; another graph's variables still have names.
+        return _own_names(objects, {}), NO_STRUCTURE
+    edges = [{child.local_name: child.node_id for child in node.children} for node in stored]
+    keys: dict[int, str] = {}
+    pending = [(0, 0)] if objects.nodes and stored else []
+    seen = {0}
+    for number, other in pending:  # grows while it is walked
+        for attribute in stored[other].attributes:
+            if attribute.checkpoint_key in bundle.variables:
+                keys.setdefault(number, attribute.checkpoint_key)
+        for child in objects.nodes[number].children:
+            match = edges[other].get(child.local_name, -1)
+            known = 0 <= child.node_id < len(objects.nodes) and 0 <= match < len(stored)
+            if known and child.node_id not in seen:
+                seen.add(child.node_id)
+                pending.append((child.node_id, match))
+    return _own_names(objects, keys), read_structure(bundle)
+
+
+def _own_names(objects: SavedObjectGraph, keys: Mapping[int, str]) -> dict[int, str]:
+    names: dict[int, str] = {}
+    taken = set(keys.values())
+    for number, node in enumerate(objects.nodes):
+        if not node.HasField("variable"):
+            continue
+        name = keys.get(number, node.variable.name)
+        if number in keys or (name and name not in taken):
+            names[number] = name
+            taken.add(name)
+    return names
+
+
+def _variable(name: str, variable: SavedVariable) -> GraphVariable:
+    shape = tuple(dimension.size for dimension in variable.shape.dim)
+    definite = not variable.shape.unknown_rank and all(size >= 0 for size in shape)
+    return GraphVariable(name, dtype_name(variable.dtype), shape if definite else None)
+
+
+def _configs(
+    directory: str, objects: SavedObjectGraph, names: Mapping[int, str]
+) -> Iterator[tuple[str, LayerConfig]]:
+    """Yield what Keras 2 says of the layers, by the names of their variables."""
+    for number, metadata in _metadata(directory, objects):
+        layer = read_config(metadata, directory, "the configuration of a layer")
+        if layer is not None and 0 <= number < len(objects.nodes):
+            for child in objects.nodes[number].children:
+                if child.node_id in names:
+                    yield names[child.node_id], layer.config
+
+
+def _metadata(directory: str, objects: SavedObjectGraph) -> Iterator[tuple[int, str]]:
+    """Yield the number and the JSON of every Keras layer."""
+    path = os.path.join(directory, _KERAS)
+    if os.path.lexists(path):
+        metadata = read_message(path, SavedMetadata(), "Keras metadata")
+        yield from (
+            (node.node_id, node.metadata)
+            for node in metadata.nodes
+            if node.identifier == _LAYER and node.metadata
+        )
+        return
+    for number, node in enumerate(objects.nodes):
+        user = node.user_object if node.HasField("user_object") else None
+        if user is not None and user.identifier == _LAYER and user.metadata:
+            yield number, node.user_object.metadata
