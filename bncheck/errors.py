@@ -49,3 +49,7 @@ class DamagedError(BncheckError):
 
 class UnsupportedError(BncheckError):
     """The file is whole, but of a form or version that this bncheck does not read."""
+
+
+class ProgramError(BncheckError):
+    """The program that was to build the graph did not: it raised, crashed, or took too long."""

@@ -201,7 +201,13 @@ def _layer(
     group: Group, members: dict[Role, Member], graph: Graph | None, config: LayerConfig | None
 ) -> Layer:
     names = [m.graph_variable.name for m in members.values() if m.graph_variable is not None]
-    momenta = [graph.momentum[name] for name in names if name in graph.momentum] if graph else []
+    # A gradient step by hand (gamma -= rate * gradient) looks like an average, and is none.
+    averaged = [
+        known.name
+        for role in STATISTICS
+        if role in members and (known := members[role].graph_variable) is not None
+    ]
+    momenta = [graph.momentum[name] for name in averaged if name in graph.momentum] if graph else []
     epsilons = [graph.epsilon[name] for name in names if name in graph.epsilon] if graph else []
     if config is not None:
         momenta += [] if config.momentum is None else [config.momentum]

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from itertools import pairwise
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from bncheck.batchnorm.names import Role, normalization_of, read_name
+from bncheck.batchnorm.names import RENORM, STATISTICS, Role, normalization_of, read_name
 from bncheck.checkpoint.object_graph import object_path
 
 if TYPE_CHECKING:
@@ -57,8 +58,13 @@ def name_variables(keys: Iterable[str], structure: Structure) -> Naming:
             if key not in names or (_role(names[key]) is None and _role(leaf) is not None):
                 names[key] = f"{name}/{leaf}" if name else leaf
     _name_the_rest(left, names, structure)
-    whole = frozenset(name for _, name in called)
-    return Naming({key: names[key] for key in left}, whole, configs)
+    whole = {name for _, name in called}
+    for listed in structure.lists:
+        # A list with statistics in it is of all variables, not of those that are trained.
+        roles = {_role(names[key]) for key in listed if key in names}
+        if roles & {*STATISTICS}:
+            whole.update(names[key].rpartition("/")[0] for key in listed if key in names)
+    return Naming({key: names[key] for key in left}, frozenset(whole), configs)
 
 
 def is_other_class(config: LayerConfig) -> bool:
@@ -125,18 +131,53 @@ def _role(leaf: str) -> Role | None:
     return None if reading is None or reading.scope else reading.role
 
 
-def _name_the_rest(left: list[str], names: dict[str, str], structure: Structure) -> None:
+def _name_the_rest(left: Iterable[str], names: dict[str, str], structure: Structure) -> None:
     """Name the variables that no object owns, as in lists, by their full names.
 
     Where that name is taken, another variable has it: the scope is numbered, so that the two never
     count as one.
     """
-    taken = Counter(names.values())
-    for key in left:
-        if key in names:
-            continue
-        name = structure.full_names.get(key) or object_path(key)
-        taken[name] += 1
+    rest = [key for key in left if key not in names]
+    ordered = [key for each in structure.lists for key in each]
+    place = {key: number for number, key in enumerate(ordered)}
+    rest.sort(key=lambda key: place.get(key, len(place)))
+    called = {key: structure.full_names.get(key) or object_path(key) for key in rest}
+    taken = {name.rpartition("/")[0] for name in names.values()}
+    counts = Counter(called.values())
+    repeated = {name.rpartition("/")[0] for name, count in counts.items() if count > 1}
+    runs = _Runs(called.values())
+    for key, name in called.items():
         scope, slash, leaf = name.rpartition("/")
-        number = f" ({taken[name]})" if taken[name] > 1 else ""
-        names[key] = f"{scope}{number}{slash}{leaf}" if scope else f"{leaf}{number}"
+        number = runs.number(scope, leaf) if scope in repeated else 1
+        number += scope in taken
+        told = f" ({number})" if number > 1 else ""
+        names[key] = f"{scope}{told}{slash}{leaf}" if scope else f"{leaf}{told}"
+
+
+class _Runs:
+    """The layers that one scope stands for in a list, by the order of their variables.
+
+    Keras lists a layer's variables as gamma, beta, moving_mean, moving_variance, tf.Module by
+    their names: where that order starts again, or something else is in between, another layer
+    begins.
+    """
+
+    def __init__(self, names: Iterable[str]) -> None:
+        leaves = [name.rpartition("/")[2] for name in names]
+        pairs = set(pairwise(leaves))
+        by_name = ("beta", "gamma") in pairs and ("gamma", "beta") not in pairs
+        first = [Role.BETA, Role.GAMMA] if by_name else [Role.GAMMA, Role.BETA]
+        order = (*first, Role.GAMMA_OR_BETA, Role.MOVING_MEAN, Role.MOVING_VARIANCE, *RENORM)
+        self._ranks = {role: rank for rank, role in enumerate(order)}
+        self._last: tuple[str, int] = ("", len(order))
+        self._numbers: Counter[str] = Counter()
+
+    def number(self, scope: str, leaf: str) -> int:
+        """Return which layer of its scope the next variable of the list belongs to."""
+        role = _role(leaf)
+        last_scope, last_rank = self._last
+        rank = len(self._ranks) if role is None else self._ranks[role]
+        if role is not None and (scope != last_scope or rank <= last_rank):
+            self._numbers[scope] += 1
+        self._last = (scope, rank)
+        return max(self._numbers[scope], 1)

@@ -10,6 +10,9 @@ from bncheck.checkpoint.object_graph import OBJECT_GRAPH, object_path
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable
+    from typing import Any
+
+    from numpy.typing import NDArray
 
     from bncheck.checkpoint.model import Checkpoint, Values
 
@@ -56,6 +59,14 @@ def step_variables(checkpoint: Checkpoint) -> tuple[str, ...]:
 
 
 def step_of(values: Values, names: Iterable[str]) -> int | None:
-    """Return the step that all counters agree in."""
-    steps = {int(values.arrays[name]) for name in names if name in values.arrays}
+    """Return the step that all counters agree in; what is no whole number counts nothing."""
+    arrays = [values.arrays[name] for name in names if name in values.arrays]
+    steps = {int(array) for array in arrays if _is_whole(array)}
     return steps.pop() if len(steps) == 1 else None
+
+
+def _is_whole(array: NDArray[Any]) -> bool:
+    """Whether an array is one whole number; some programs keep it in a float."""
+    if array.shape != ():
+        return False
+    return array.dtype.kind in "iu" or (array.dtype.kind == "f" and float(array).is_integer())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from bncheck.checkpoint.locate import locate
@@ -47,10 +48,10 @@ def _open_bundle(prefix: str, path: str) -> TensorBundle:
     return bundle
 
 
-def open_checkpoint(path: str) -> Checkpoint:
+def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     """Open the checkpoint at a path: a prefix, one of its files, a directory, a Keras file.
 
     Only names, types and shapes are read; `Checkpoint.read` fetches values. Raises BncheckError
     where there is no checkpoint, or none that can be read.
     """
-    return open_location(locate(path))
+    return open_location(locate(os.fspath(path)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from typing import TYPE_CHECKING
 
 from bncheck.checkpoint.files import RegularFile
 from bncheck.checkpoint.location import (
@@ -15,6 +16,7 @@ from bncheck.checkpoint.location import (
     at_prefix,
     glob_files,
     keras_kind,
+    listed,
     saved_model,
     table_kind,
     v1_shards,
@@ -22,6 +24,9 @@ from bncheck.checkpoint.location import (
 from bncheck.checkpoint.state_file import STATE_FILE, candidate_prefixes, read_state
 from bncheck.checkpoint.table import has_table_footer
 from bncheck.errors import AmbiguousError, BncheckError, DamagedError, NotFoundError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 _KERAS_PART = re.compile(r"(?s)(?P<name>.*)_\d{5}\.weights\.h5")
 _NAMED_BY_STATE = (Kind.BUNDLE, Kind.SLICES, Kind.SAVED_MODEL)
@@ -53,7 +58,7 @@ def in_directory(directory: str) -> Location:
     beside = at_prefix(directory.rstrip("/")) if not directory.endswith("/") else None
     if beside:
         return beside
-    below = [name for name in _listed(directory) if _has_checkpoint(directory, name)]
+    below = [name for name in listed(directory) if _has_checkpoint(directory, name)]
     raise NotFoundError(
         directory,
         "there is no checkpoint in this directory",
@@ -63,7 +68,8 @@ def in_directory(directory: str) -> Location:
 
 def _is_keras_directory(directory: str) -> bool:
     weights = any(os.path.isfile(os.path.join(directory, name)) for name in _KERAS_WEIGHTS)
-    return weights and os.path.isfile(os.path.join(directory, _KERAS_CONFIG))
+    # Whatever has that name: a link that leads nowhere is no reason to guess what it says.
+    return weights and os.path.lexists(os.path.join(directory, _KERAS_CONFIG))
 
 
 def _has_checkpoint(directory: str, name: str) -> bool:
@@ -82,7 +88,7 @@ def from_state_file(state: str) -> Location:
     except BncheckError as error:
         return _only_one(directory, str(error))
     for prefix in prefixes:
-        found = at_prefix(prefix)
+        found = at_prefix(prefix) or _keras_at(prefix)
         if found and _is_outside(prefix, directory):
             remark = f"the state file points to another directory: {_short(written)}"
             return found._replace(remarks=(remark,))
@@ -93,6 +99,12 @@ def from_state_file(state: str) -> Location:
             return found
     gone = f"names {_short(written)!r}, {_why_not(prefixes)}" if written else "names no checkpoint"
     return _only_one(directory, f"the state file {gone}")
+
+
+def _keras_at(path: str) -> Location | None:
+    """Return the Keras file that a state file names; tf.train.latest_checkpoint names it, too."""
+    kind = _keras_kind(path) if os.path.isfile(path) else None
+    return None if kind is None else Location(kind, path)
 
 
 def _why_not(prefixes: list[str]) -> str:
@@ -134,29 +146,39 @@ def _only_one(directory: str, problem: str) -> Location:
 def all_in(directory: str) -> list[Location]:
     """Return the checkpoints whose files lie in the directory itself, by name."""
     found: dict[str, Location] = {}
-    for path in (os.path.join(directory, name) for name in _listed(directory)):
+    names = listed(directory)
+    beside = _Beside(directory, names)
+    for path in (os.path.join(directory, name) for name in names):
         if os.path.isfile(path):
-            location = _checkpoint_of(path)
+            location = _checkpoint_of(path, beside)
             if location:
                 found.setdefault(location.prefix, location)
     return list(found.values())
 
 
-def _listed(directory: str) -> list[str]:
-    try:
-        return sorted(os.listdir(directory or "."))
-    except OSError as error:
-        raise NotFoundError(directory, f"cannot be listed: {error.strerror}") from None
+class _Beside:
+    """The files of a directory by their prefixes, so that it is listed once for all of them."""
+
+    def __init__(self, directory: str, names: Iterable[str]) -> None:
+        self.with_data: set[str] = set()
+        self.shards: dict[tuple[str, str], list[str]] = {}
+        for path in (os.path.join(directory, name) for name in names):
+            data = DATA_FILE.fullmatch(path)
+            shard = V1_SHARD.fullmatch(path)
+            if data:
+                self.with_data.add(data["prefix"])
+            elif shard:
+                self.shards.setdefault((shard["prefix"], shard["count"]), []).append(path)
 
 
-def _checkpoint_of(path: str) -> Location | None:
+def _checkpoint_of(path: str, beside: _Beside) -> Location | None:
     """Return the checkpoint that a file of a directory stands for, None where it stands for none.
 
     A file that claims to be one and is damaged still counts: opening it will say what is wrong.
     """
     if path.endswith(".index"):
         prefix = path[: -len(".index")]
-        whole = _has_footer(path) or glob_files(prefix, ".data-*")
+        whole = _has_footer(path) or prefix in beside.with_data
         return (at_prefix(prefix) or Location(Kind.BUNDLE, prefix)) if whole else None
     if DATA_FILE.fullmatch(path):
         return None
@@ -167,8 +189,7 @@ def _checkpoint_of(path: str) -> Location | None:
         return None
     shard = V1_SHARD.fullmatch(path)
     if shard:
-        count = shard["count"]
-        files = glob_files(shard["prefix"], f"-?????-of-{count}")
+        files = beside.shards[shard["prefix"], shard["count"]]
         return Location(Kind.SLICES, shard["prefix"], tuple(files))
     try:
         kind = table_kind(path)

@@ -4,27 +4,32 @@ HDF5 can point outside of its file (external links, external storage, virtual da
 terabytes that are stored in no byte, and link its groups in circles. Keras writes none of that, so
 every such file is refused as soon as it is opened. The limits are those of Keras' own loader
 (keras/src/saving/saving_lib.py, safe_get_h5_dataset) where it has any. The HDF5 library is C code:
-a file made to break the library itself is beyond what can be checked here.
+beyond the one loop that a single damaged byte leads into (hdf5_heap.py), a file made to break the
+library itself is not what can be checked here.
 """
 
 from __future__ import annotations
 
-import re
+import os
+from bisect import bisect_left
 from collections.abc import Callable
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from functools import cached_property
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 import numpy as np
 
 from bncheck.checkpoint.dtypes import NAMES, numpy_dtype
 from bncheck.checkpoint.files import RegularFile
-from bncheck.checkpoint.model import Variable, decode_name, element_count
+from bncheck.checkpoint.hdf5_errors import Hdf5Errors
+from bncheck.checkpoint.hdf5_heap import HeapGuard
+from bncheck.checkpoint.model import Variable, decode_name, element_count, quoted
 from bncheck.checkpoint.sniff import is_hdf5
-from bncheck.errors import DamagedError, NotACheckpointError, UnsupportedError
+from bncheck.checkpoint.window import Window
+from bncheck.errors import NotACheckpointError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
     from typing import Any, BinaryIO
 
     from numpy.typing import NDArray
@@ -32,10 +37,13 @@ if TYPE_CHECKING:
 # Every limit on what a file may make bncheck do.
 MOST_LINKS: Final = 2_000_000  # groups and datasets; the largest models have some ten thousand
 DEEPEST: Final = 100  # groups within groups
+LARGEST_PATHS: Final = 64  # bytes of all paths together, as a multiple of the file's own
 LONGEST_ATTRIBUTE: Final = 1 << 26  # bytes; a model_config of 10,000 layers takes 10 MB
 MOST_STRINGS: Final = 1 << 20  # elements of an attribute
+LONGEST_LIST: Final = 1 << 28  # bytes of them, where each may be as long as the longest
 BOMB_FLOOR: Final = 1 << 32  # bytes that a dataset may declare without storing a thousandth of them
 BOMB_RATIO: Final = 1000
+MOST_UNSTORED: Final = 1 << 24  # bytes to read that way, from all datasets together
 # Deflate, shuffle, Fletcher32, szip, n-bit, scale-offset, and the LZF that comes with h5py. For any
 # other, HDF5 would look for a plugin on this machine and load it.
 _FILTERS: Final = frozenset((1, 2, 3, 4, 5, 6, 32000))
@@ -43,14 +51,16 @@ _FILTERS: Final = frozenset((1, 2, 3, 4, 5, 6, 32000))
 # Opens one file of a checkpoint.
 Source = Callable[[], AbstractContextManager["Hdf5File"]]
 
+# Bytes of an address and of a length in the file; h5py's default, and what HeapGuard expects.
+_SIZES: Final = (8, 8)
 _LINK_KINDS: Final = {1: "a soft link", 64: "an external link"}
 _PLAIN_TYPES: Final = frozenset(NAMES.values()) - {"string", "resource", "variant"}
-_COPY_AGAIN: Final = "Copy the file again, or save the model once more."
-# HDF5's own sentence stands in the parentheses: "Unable to synchronously open file (truncated ...)"
-_REASON: Final = re.compile(r"(?s).*?\((.*)\)")
+_AFTER_SLASH: Final = "0"  # the next character
+# Two bytes without a type; the newer layout names it beside them, the older one does not.
+_BFLOAT16: Final = ("bfloat16", None)
 
 
-class Hdf5File:
+class Hdf5File(Hdf5Errors):
     """One HDF5 file, open for reading: its datasets as variables, its groups, their attributes.
 
     `path` names the file in errors, and `member` the part of it where `stream` is one. Opening
@@ -59,18 +69,20 @@ class Hdf5File:
     """
 
     def __init__(self, path: str, stream: BinaryIO | None = None, member: str = "") -> None:
-        self.path = path
-        self._member = member
-        if stream is None:
-            with RegularFile(path) as file:
-                self.size = file.size
-                if not is_hdf5(file):
-                    raise NotACheckpointError(path, "is no HDF5 file", remedy=file.lfs_remedy())
-        else:
-            self.size = stream.seek(0, 2)
-        self._file = self._open(stream)
+        super().__init__(path, member)
+        self._given = stream
+        self._own: RegularFile | None = None
+        try:
+            whole = self._open_path() if stream is None else stream
+            self._guard = HeapGuard(whole, self.damaged)
+            self._file = self._open()
+        except BaseException:
+            self._close_own()
+            raise
+        self.size = self._guard.seek(0, os.SEEK_END)
         self._last: tuple[bytes, Any] | None = None  # the group that was opened last, by its path
-        self._left = max(BOMB_FLOOR, BOMB_RATIO * self.size)
+        self._stored_left = self.size
+        self._unstored_left = MOST_UNSTORED
 
     def __enter__(self) -> Hdf5File:
         return self
@@ -81,47 +93,29 @@ class Hdf5File:
     def close(self) -> None:
         """Close the file; a stream stays open."""
         self._file.close()
+        self._close_own()
 
-    def _open(self, stream: BinaryIO | None) -> Any:
+    def _close_own(self) -> None:
+        if self._own is not None:
+            self._own.close()
+
+    def _open_path(self) -> BinaryIO:
+        """Return the file at the path as a stream, where it is HDF5."""
+        self._own = file = RegularFile(self.path)
+        if not is_hdf5(file):
+            raise NotACheckpointError(self.path, "is no HDF5 file", remedy=file.lfs_remedy())
+        return cast("BinaryIO", Window(file, 0, file.size))
+
+    def _open(self) -> Any:
         import h5py  # 25 ms beside NumPy, and only Keras' files need it
 
+        # A stream is never locked: looking at a file must not keep a training from writing it.
         with self._errors("cannot be opened as HDF5"):
-            if stream is not None:
-                return h5py.File(stream, "r")
-            # Without a lock, so that looking at a file never keeps a training from writing it.
-            return h5py.File(self.path, "r", locking=False)
-
-    @contextmanager
-    def _errors(self, what: str) -> Iterator[None]:
-        """Tell what h5py raises as DamagedError; no line of bncheck's own belongs inside."""
-        try:
-            yield
-        # h5py turns the library's errors into all of these, and a UnicodeError is a ValueError.
-        except (OSError, KeyError, RuntimeError, ValueError, TypeError, OverflowError) as error:
-            text = str(error.args[0]) if error.args else type(error).__name__
-            match = _REASON.match(text)
-            raise self.damaged(f"{what}: {match[1] if match else text}") from None
-
-    def damaged(self, what: str) -> DamagedError:
-        """Return the error that something in this file breaks the rules."""
-        return DamagedError(self.path, self._told(what), remedy=_COPY_AGAIN)
-
-    def unsupported(self, what: str) -> UnsupportedError:
-        """Return the error that something in this file is of a kind that Keras does not write."""
-        return UnsupportedError(
-            self.path, self._told(what), remedy="Keras writes no such files: where is it from?"
-        )
-
-    def not_keras(self) -> NotACheckpointError:
-        """Return the error that this file is another program's."""
-        return NotACheckpointError(
-            self.path,
-            self._told("is an HDF5 file, and none of Keras' weights"),
-            remedy="Its groups are those of another program.",
-        )
-
-    def _told(self, what: str) -> str:
-        return f"{self._member}: {what}" if self._member else what
+            file = h5py.File(self._guard, "r")
+            sizes = file.id.get_create_plist().get_sizes()
+        if sizes != _SIZES:
+            raise self.unsupported(f"counts bytes in numbers of {sizes[1]} bytes")
+        return file
 
     @property
     def variables(self) -> Mapping[str, Variable]:
@@ -143,12 +137,16 @@ class Hdf5File:
         with self._errors("its root group cannot be read"):
             seen = {h5o.get_info(self._file.id).addr: b"/"}
         pending = [(b"", 0)]
+        left = LARGEST_PATHS * self.size
         while pending:
             parent, depth = pending.pop()
             with self._errors(f"the group {_shown(parent)} cannot be read"):
                 group = h5g.open(self._file.id, parent or b"/")
             for name, kind, address in self._links(group, parent, MOST_LINKS - len(seen)):
                 path = parent + b"/" + name if parent else name
+                left -= len(path)
+                if left < 0:
+                    raise self.damaged("its groups have far longer names than the file can hold")
                 self._check_link(path, kind)
                 if address in seen:
                     raise self.unsupported(
@@ -192,8 +190,8 @@ class Hdf5File:
         from h5py import h5d
 
         if not isinstance(opened, h5d.DatasetID):
-            raise self.unsupported(f"{path!r} is neither a group nor a dataset")
-        with self._errors(f"the dataset {path!r} cannot be read"):
+            raise self.unsupported(f"{quoted(path)} is neither a group nor a dataset")
+        with self._errors(f"the dataset {quoted(path)} cannot be read"):
             plist = opened.get_create_plist()
             virtual = plist.get_layout() == h5d.VIRTUAL
             external = plist.get_external_count()
@@ -201,13 +199,15 @@ class Hdf5File:
             item = opened.get_type().get_size()
             stored = opened.get_storage_size()
         if virtual:
-            raise self.unsupported(f"{path!r} is a virtual dataset: its values are in other files")
+            raise self.unsupported(
+                f"{quoted(path)} is a virtual dataset: its values are in other files"
+            )
         if external:
-            raise self.unsupported(f"{path!r} keeps its values in another file")
+            raise self.unsupported(f"{quoted(path)} keeps its values in another file")
         shape = (0,) if shape is None else tuple(shape)
         declared = element_count(shape) * item
         if declared > BOMB_FLOOR and declared > BOMB_RATIO * stored:
-            raise self.damaged(f"{path!r} declares {declared} bytes, and {stored} are stored")
+            raise self.damaged(f"{quoted(path)} declares {declared} bytes, and {stored} are stored")
         return Variable(path, self._type_name(opened, path), shape)
 
     def _type_name(self, opened: Any, path: str) -> str:
@@ -220,15 +220,21 @@ class Hdf5File:
             return "DataType(unknown to NumPy)"
         if h5py.check_string_dtype(dtype) is not None:
             return "string"
-        if dtype.str == "|V2" and self._text(opened, path, "dtype") in ("bfloat16", None):
-            # The bits alone; the newer layout names the type beside them, the older one does not.
+        opaque = dtype.names is None and dtype.subdtype is None
+        if dtype.str == "|V2" and opaque and self._text(opened, path, "dtype") in _BFLOAT16:
             return "bfloat16"
         return dtype.name if dtype.name in _PLAIN_TYPES else f"DataType({dtype.str})"
 
     def below(self, group: str) -> list[str]:
         """Return the datasets in a group and all groups in it, by their paths within it."""
         start = f"{group}/"
-        return [name[len(start) :] for name in self.variables if name.startswith(start)]
+        names = self._sorted
+        first, end = bisect_left(names, start), bisect_left(names, f"{group}{_AFTER_SLASH}")
+        return [name[len(start) :] for name in names[first:end]]
+
+    @cached_property
+    def _sorted(self) -> list[str]:
+        return sorted(self.variables)
 
     def text(self, group: str, attribute: str) -> str | None:
         """Return a group's attribute that is one string, None where there is none."""
@@ -260,26 +266,26 @@ class Hdf5File:
         from h5py import h5a
 
         opened = self._group(group)
-        with self._errors(f"the attributes of {group!r} cannot be read"):
+        with self._errors(f"the attributes of {quoted(group)} cannot be read"):
             return bool(h5a.exists(opened, attribute.encode()))
 
     def _group(self, group: str) -> Any:
         from h5py import h5g
 
-        with self._errors(f"the group {group!r} cannot be read"):
+        with self._errors(f"the group {quoted(group)} cannot be read"):
             return h5g.open(self._file.id, encoded(group) or b"/")
 
     def _text(self, opened: Any, owner: str, attribute: str) -> str | None:
         strings = self._attribute(opened, owner, attribute)
         if strings is not None and len(strings) != 1:
-            raise self.damaged(f"the attribute {attribute!r} of {owner!r} is not one string")
+            raise self.damaged(f"the attribute {attribute!r} of {quoted(owner)} is not one string")
         return strings[0] if strings else None
 
     def _attribute(self, opened: Any, owner: str, name: str) -> list[str] | None:
         """Return the strings of an attribute, whose size is checked before it is read."""
         from h5py import check_string_dtype, h5a
 
-        what = f"the attribute {name!r} of {owner!r}"
+        what = f"the attribute {name!r} of {quoted(owner)}"
         with self._errors(f"{what} cannot be read"):
             if not h5a.exists(opened, name.encode()):
                 return None
@@ -290,12 +296,26 @@ class Hdf5File:
             raise self.damaged(f"{what} declares {count} elements of {dtype.itemsize} bytes")
         if not count:
             return []
-        if check_string_dtype(dtype) is None:
+        string = check_string_dtype(dtype)
+        if string is None:
             raise self.damaged(f"{what} is no string")
+        # A list may name one long string a thousand times, and its elements tell no lengths before
+        # they are read: the longest one that was loaded, times their number, is what it could take.
+        longest = min(LONGEST_ATTRIBUTE, LONGEST_LIST // count)
+        if string.length is None and self._guard.longest > longest:
+            # That may be another attribute's, so that only what this one loads counts.
+            with Hdf5File(self.path, self._given, self._member) as again:
+                return again._attribute(again._object(owner), owner, name)
         elements = np.empty(shape, dtype)
-        with self._errors(f"{what} cannot be read"):
+        with self._errors(f"{what} cannot be read"), self._guard.at_most(longest):
             attribute.read(elements)
         return [decode_name(bytes(element)) for element in elements.flat]
+
+    def _object(self, path: str) -> Any:
+        from h5py import h5o
+
+        with self._errors(f"{quoted(path)} cannot be opened"):
+            return h5o.open(self._file.id, encoded(path) or b"/")
 
     def read(self, variable: Variable) -> NDArray[Any]:
         """Return the values of a dataset that was listed, in the machine's byte order.
@@ -311,21 +331,29 @@ class Hdf5File:
         opened = self._opened(encoded(variable.name))
         if self._variable(opened, variable.name) != variable:
             raise self.damaged("the file was changed after it was listed")
+        if opened.shape is None:
+            raise self.damaged("it holds no value at all")
         with self._errors("it cannot be read"):
             plist = opened.get_create_plist()
             filters = {plist.get_filter(index)[0] for index in range(plist.get_nfilters())}
         if filters - _FILTERS:
             raise self.unsupported(f"it is compressed with the filter {min(filters - _FILTERS)}")
-        # Each dataset may pass the check of its own size, and all of them together ask for more
-        # memory than any file of this size can fill.
-        self._left -= element_count(variable.shape) * dtype.itemsize
-        if self._left < 0:
-            raise self.damaged("its datasets declare far more bytes than the file can hold")
+        self._spend(element_count(variable.shape) * opened.get_type().get_size(), opened)
         with self._errors("it cannot be read"):
             array: NDArray[Any] = np.asarray(Dataset(opened)[()])
-        if array.dtype.kind == "V":
-            return array.view(dtype)
-        return array.astype(dtype, copy=False)
+            return array.view(dtype) if array.dtype.kind == "V" else array.astype(dtype, copy=False)
+
+    def _spend(self, declared: int, opened: Any) -> None:
+        """Refuse what takes more memory than the file accounts for; each dataset is read once."""
+        with self._errors("it cannot be read"):
+            stored = opened.get_storage_size()
+        unstored = max(0, declared - BOMB_RATIO * stored)
+        if unstored > self._unstored_left:
+            raise self.damaged(f"it declares {declared} bytes, and {stored} are stored")
+        if stored > self._stored_left:
+            raise self.damaged("its datasets store more bytes than the file has")
+        self._unstored_left -= unstored
+        self._stored_left -= stored
 
     def _opened(self, path: bytes) -> Any:
         """Open an object by its path, link by link: the file may have changed since its listing."""
@@ -348,4 +376,4 @@ def encoded(path: str) -> bytes:
 
 
 def _shown(path: bytes) -> str:
-    return repr(decode_name(path or b"/"))
+    return quoted(decode_name(path or b"/"))

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+from bncheck.checkpoint.dtypes import is_floating
 from bncheck.checkpoint.hdf5 import encoded
-from bncheck.checkpoint.model import Checkpoint, Values, Variable
+from bncheck.checkpoint.keras_config import AFFINE, STATISTICS
+from bncheck.checkpoint.model import Checkpoint, Values, Variable, element_count, quoted
 from bncheck.errors import BncheckError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from bncheck.checkpoint.hdf5 import Hdf5File, Source
     from bncheck.checkpoint.structure import Structure
+
+
+_MEAN: Final = "moving_mean"
+_ROLES: Final = (*AFFINE, *STATISTICS)
 
 
 class Hdf5Checkpoint(Checkpoint):
@@ -35,6 +41,7 @@ class Hdf5Checkpoint(Checkpoint):
         self.shards = len(sources)
         self.variables = {name: variables[name] for name in sorted(variables, key=encoded)}
         self.structure = structure
+        self.remarks = tuple(_remarks(structure, variables))
         self._sources = sources
         self._places = places
 
@@ -52,6 +59,26 @@ class Hdf5Checkpoint(Checkpoint):
                 values.unread.update({name: str(error) for name in here})
                 values.broken_files.add(error.path)
         return values
+
+
+def _remarks(structure: Structure, variables: Mapping[str, Variable]) -> Iterator[str]:
+    """Say which statistics are of a kind that Keras does not train."""
+    batch_norms = [each.attributes for each in structure.objects if _MEAN in each.attributes]
+    members = [
+        variables[key] for each in batch_norms for role, key in each.items() if role in _ROLES
+    ]
+    other = [each for each in members if not is_floating(each.dtype)]
+    if other:
+        yield _remark(other, f"are stored as {other[0].dtype}, not as floating-point numbers")
+    empty = [each for each in members if not element_count(each.shape)]
+    if empty:
+        yield _remark(empty, "have no elements, so that nothing was trained in them")
+
+
+def _remark(variables: Sequence[Variable], what: str) -> str:
+    shown = ", ".join(quoted(variable.name) for variable in variables[:3])
+    more = ", ..." if len(variables) > 3 else ""
+    return f"batch-norm variables {what}: {shown}{more}"
 
 
 def _read_each(file: Hdf5File, variables: Iterable[Variable], values: Values) -> None:

@@ -17,12 +17,15 @@ import re
 import zlib
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
 from bncheck.checkpoint.files import RegularFile
 from bncheck.checkpoint.hdf5 import Hdf5File
 from bncheck.checkpoint.keras_config import LARGEST, load_json, read_config
 from bncheck.checkpoint.keras_weights import open_weights
+from bncheck.checkpoint.location import listed
+from bncheck.checkpoint.model import quoted
+from bncheck.checkpoint.window import Window
 from bncheck.errors import (
     BncheckError,
     DamagedError,
@@ -45,14 +48,19 @@ WEIGHTS: Final = "model.weights.h5"
 WEIGHTS_MAP: Final = "model.weights.json"
 PICKLED: Final = "model.weights.npz"
 
+# Every limit on what an archive may make bncheck do; those of its JSON are keras_config's.
 LARGEST_UNPACKED: Final = 1 << 30  # bytes of a compressed member, which has to fit into memory
 LARGEST_CHECKED: Final = 1 << 26  # bytes of a stored member whose CRC-32 is computed
-_LONGEST_READ: Final = 1 << 24  # bytes of the zip's directory: zipfile reads it at once
+LARGEST_ZIP_DIRECTORY: Final = 1 << 24  # bytes; zipfile reads it at once
+BOMB_FLOOR: Final = 1 << 24  # bytes that a member may unpack to, however little it was packed into
+BOMB_RATIO: Final = 1000  # deflate itself ends at 1032, and does that for zeros alone
+
 _CHUNK: Final = 1 << 20
 _STORED: Final = 0
 _DEFLATED: Final = 8
 _ENCRYPTED: Final = 1  # a flag bit
 _LOCAL_HEADER: Final = 30
+_COPY_AGAIN: Final = "Copy the file again."
 
 
 def open_archive(path: str) -> Hdf5Checkpoint:
@@ -62,8 +70,11 @@ def open_archive(path: str) -> Hdf5Checkpoint:
 
 
 def open_directory(path: str) -> Hdf5Checkpoint:
-    """Open an archive that is a directory, as `model.save(path, zipped=False)` writes it."""
-    return _open(_Directory(path), os.listdir(path))
+    """Open an archive that is a directory, as `model.save(path, zipped=False)` writes it.
+
+    Raises NotFoundError where it cannot be listed.
+    """
+    return _open(_Directory(path), listed(path))
 
 
 def open_sharded(path: str) -> Hdf5Checkpoint:
@@ -123,9 +134,13 @@ def read_weights_map(text: bytes, path: str, what: str) -> dict[str, list[str]]:
         files = value if isinstance(value, list) else [value]
         for file in files:
             if not isinstance(file, str) or not file.endswith(".h5"):
-                raise DamagedError(path, f"{what} maps {group!r} to {file!r}, no HDF5 file")
+                raise DamagedError(
+                    path, f"{what} maps {quoted(group)} to {quoted(file)}, no HDF5 file"
+                )
             if re.search(r"[/\\:\0]", file):
-                raise UnsupportedError(path, f"{what} leads out of its directory, to {file!r}")
+                raise UnsupportedError(
+                    path, f"{what} leads out of its directory, to {quoted(file)}"
+                )
         shards[group] = files
     return shards
 
@@ -148,39 +163,79 @@ class _Directory:
         return partial(Hdf5File, os.path.join(self.path, name))
 
 
-class _Window(io.RawIOBase):
-    """A part of an open file as a stream of its own."""
+class _Member(NamedTuple):
+    """A member of a zip archive, as the archive's directory describes it.
 
-    def __init__(
-        self, file: RegularFile, start: int, size: int, longest: int | None = None
-    ) -> None:
-        super().__init__()
-        self._file = file
-        self._start = start
-        self._size = size
-        self._longest = longest
-        self._position = 0
+    `path` is the archive, `offset` the place of the member's own header, `packed` the bytes that
+    it takes there, `size` those that it unpacks to.
+    """
 
-    def readable(self) -> bool:
-        return True
+    path: str
+    name: str
+    offset: int
+    packed: int
+    size: int
+    crc: int
+    method: int
 
-    def seekable(self) -> bool:
-        return True
+    def check_size(self, largest: int) -> None:
+        """Refuse what would unpack to more than it may, before anything is unpacked."""
+        bomb = self.size > BOMB_FLOOR and self.size > BOMB_RATIO * self.packed
+        if self.size > largest or bomb:
+            raise self.damaged(f"declares {self.size} bytes in {self.packed}")
 
-    def tell(self) -> int:
-        return self._position
+    def window(self, file: RegularFile) -> Window:
+        """Return the member's bytes as they are stored."""
+        header = file.read(self.offset, _LOCAL_HEADER, f"the header of {self.name}")
+        lengths = int.from_bytes(header[26:28], "little") + int.from_bytes(header[28:30], "little")
+        start = self.offset + _LOCAL_HEADER + lengths
+        if header[:4] != b"PK\x03\x04" or start + self.packed > file.size:
+            raise self.damaged("is not where the archive says")
+        if self.method == _STORED and self.packed != self.size:
+            raise self.damaged("is stored, and declares two sizes")
+        return Window(file, start, self.packed)
 
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        self._position = offset + (0, self._position, self._size)[whence]
-        return self._position
+    def chunks(self, file: RegularFile) -> Iterator[bytes]:
+        """Yield the content in pieces, and check its length and its CRC-32 at the end."""
+        length = crc = 0
+        for chunk in self._inflated(self.window(file)):
+            length += len(chunk)
+            crc = zlib.crc32(chunk, crc)
+            if length > self.size:
+                break
+            yield chunk
+        if length != self.size:
+            relation = "longer" if length > self.size else "shorter"
+            raise self.damaged(f"is {relation} than the archive says")
+        if crc != self.crc:
+            raise self.damaged("does not have the CRC-32 that the archive says")
 
-    def readinto(self, buffer: Any) -> int:
-        count = max(0, min(len(buffer), self._size - self._position))
-        if self._longest is not None and count > self._longest:
-            raise DamagedError(self._file.path, f"has a directory of {count} bytes")
-        buffer[:count] = self._file.read(self._start + self._position, count, "a part of it")
-        self._position += count
-        return count
+    def _inflated(self, window: Window) -> Iterator[bytes]:
+        if self.method == _STORED:
+            while chunk := window.read(_CHUNK):
+                yield chunk
+            return
+        inflate = zlib.decompressobj(-zlib.MAX_WBITS)
+        while not inflate.eof:
+            packed = inflate.unconsumed_tail or window.read(_CHUNK)
+            try:
+                chunk = inflate.decompress(packed, _CHUNK)
+            except zlib.error as error:
+                raise self.damaged(f"cannot be unpacked: {error}") from None
+            if not packed and not chunk:
+                return
+            yield chunk
+
+    def content(self, file: RegularFile) -> io.BytesIO:
+        """Return the content in memory, once: in pieces, each dropped when it was appended."""
+        content = io.BytesIO()
+        for chunk in self.chunks(file):
+            content.write(chunk)
+        content.seek(0)
+        return content
+
+    def damaged(self, what: str) -> DamagedError:
+        return DamagedError(self.path, f"{self.name} {what}", remedy=_COPY_AGAIN)
 
 
 class Zip:
@@ -196,13 +251,16 @@ class Zip:
         self.path = path
         self._file = RegularFile(path)
         try:
-            with self._errors():
-                stream = _Window(self._file, 0, self._file.size, _LONGEST_READ)
-                self._zip = zipfile.ZipFile(cast("BinaryIO", stream))
+            stream = Window(self._file, 0, self._file.size, LARGEST_ZIP_DIRECTORY)
+            infos = zipfile.ZipFile(cast("BinaryIO", stream)).infolist()
+        except (zipfile.BadZipFile, EOFError, OSError, ValueError, RuntimeError) as error:
+            self._file.close()
+            raise DamagedError(
+                path, f"is a damaged zip archive: {error}", remedy=_COPY_AGAIN
+            ) from None
         except BaseException:
             self._file.close()
             raise
-        infos = self._zip.infolist()
         self._infos = {info.filename: info for info in infos}
         # Which of them is meant depends on who reads the archive.
         self._twice = {info.filename for info in infos if info is not self._infos[info.filename]}
@@ -217,22 +275,10 @@ class Zip:
         """Return the names of the members."""
         return self._infos.keys()
 
-    @contextmanager
-    def _errors(self) -> Iterator[None]:
-        """Tell what zipfile raises as DamagedError; no line of bncheck's own belongs inside."""
-        from zipfile import BadZipFile
-
-        try:
-            yield
-        except (BadZipFile, zlib.error, EOFError, OSError, ValueError, RuntimeError) as error:
-            raise DamagedError(
-                self.path, f"is a damaged zip archive: {error}", remedy="Copy the file again."
-            ) from None
-
-    def _info(self, name: str) -> zipfile.ZipInfo:
-        info = self._infos.get(name)
+    def _member(self, name: str) -> _Member:
+        info: zipfile.ZipInfo | None = self._infos.get(name)
         if info is None:
-            raise NotFoundError(self.path, f"there is no {name} in the archive")
+            raise NotFoundError(self.path, f"there is no {quoted(name)} in the archive")
         if name in self._twice:
             raise DamagedError(self.path, f"holds {name} twice")
         if info.flag_bits & _ENCRYPTED:
@@ -243,52 +289,40 @@ class Zip:
                 f"{name} is compressed by the method {info.compress_type}",
                 remedy="Keras compresses nothing: zip the files again without compression.",
             )
-        return info
+        return _Member(
+            self.path,
+            name,
+            info.header_offset,
+            info.compress_size,
+            info.file_size,
+            info.CRC,
+            info.compress_type,
+        )
 
-    def read(self, name: str, largest: int = LARGEST) -> bytes:
-        """Return the content of a member, whose CRC-32 is checked."""
-        info = self._info(name)
-        if info.file_size > largest:
-            raise DamagedError(self.path, f"{name} declares {info.file_size} bytes")
-        chunks = []
-        with self._errors(), self._zip.open(info) as member:
-            # In pieces, so that memory grows with what is there, not with what is declared.
-            while chunk := member.read(_CHUNK):
-                chunks.append(chunk)
-        content = b"".join(chunks)
-        if len(content) != info.file_size:
-            raise DamagedError(self.path, f"{name} is shorter than the archive says")
-        return content
+    def read(self, name: str) -> bytes:
+        """Return the content of a member that is JSON, whose CRC-32 is checked."""
+        member = self._member(name)
+        member.check_size(LARGEST)
+        return member.content(self._file).getvalue()
 
     def source(self, name: str) -> Source:
-        """Return what opens a member as an HDF5 file, on its own and as often as is wanted."""
-        self._check(name)
-        return partial(_open_member, self.path, name)
+        """Return what opens a member as an HDF5 file, on its own and as often as is wanted.
 
-    def _check(self, name: str) -> None:
-        """Check a stored member's CRC-32 where that costs little, by reading it."""
-        info = self._info(name)
-        if info.compress_type == _STORED and info.file_size <= LARGEST_CHECKED:
-            with self._errors(), self._zip.open(info) as member:
-                while member.read(_CHUNK):
-                    pass
-
-    def stream(self, name: str) -> BinaryIO:
-        """Return a member as a stream: a window onto the file, or what it unpacks to."""
-        info = self._info(name)
-        if info.compress_type == _DEFLATED:
-            return io.BytesIO(self.read(name, LARGEST_UNPACKED))
-        header = self._file.read(info.header_offset, _LOCAL_HEADER, f"the header of {name}")
-        lengths = int.from_bytes(header[26:28], "little") + int.from_bytes(header[28:30], "little")
-        start = info.header_offset + _LOCAL_HEADER + lengths
-        if header[:4] != b"PK\x03\x04" or start + info.file_size > self._file.size:
-            raise DamagedError(self.path, f"{name} is not where the archive says")
-        if info.compress_size != info.file_size:
-            raise DamagedError(self.path, f"{name} is stored, and declares two sizes")
-        return cast("BinaryIO", _Window(self._file, start, info.file_size))
+        The archive's directory is read no more for it.
+        """
+        member = self._member(name)
+        if member.method == _DEFLATED:
+            member.check_size(LARGEST_UNPACKED)
+        elif member.size <= LARGEST_CHECKED:
+            for _ in member.chunks(self._file):
+                pass
+        return partial(_open_member, member)
 
 
 @contextmanager
-def _open_member(path: str, name: str) -> Iterator[Hdf5File]:
-    with Zip(path) as archive, Hdf5File(path, archive.stream(name), name) as file:
-        yield file
+def _open_member(member: _Member) -> Iterator[Hdf5File]:
+    with RegularFile(member.path) as file:
+        deflated = member.method == _DEFLATED
+        stream = member.content(file) if deflated else cast("BinaryIO", member.window(file))
+        with Hdf5File(member.path, stream, member.name) as opened:
+            yield opened

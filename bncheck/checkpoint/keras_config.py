@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 LARGEST: Final = 1 << 26  # bytes of JSON; a configuration of 10,000 layers takes 10 MB
+MOST_PARTS: Final = 1 << 22  # lists and dicts; 10,000 layers take a million, a part 64 bytes
 DEEPEST: Final = 50  # models within models
 
 AFFINE: Final = ("gamma", "beta")
@@ -39,6 +40,13 @@ _INITIALIZERS: Final = {
     "moving_mean": ("moving_mean_initializer",),
     "moving_variance": ("moving_variance_initializer",),
 }
+# A surrogate that JSON writes out, alone or as one half of a character; or another escape.
+_ESCAPE: Final = re.compile(
+    r"\\(?:u[dD][89abAB][\da-fA-F]{2}\\u[dD][c-fC-F][\da-fA-F]{2}"
+    r"|u(?P<alone>[dD][89a-fA-F][\da-fA-F]{2})|.)"
+)
+# Halves that stand for bytes in names that are no UTF-8, and can be written as those.
+_BYTES: Final = range(0xDC80, 0xDD00)
 # Parts of a configuration that look like layers and are none.
 _NO_LAYERS: Final = re.compile(
     r"dtype|activation|.*_(initializer|regularizer|constraint|activation|policy)|optimizer.*|loss"
@@ -72,15 +80,31 @@ class Layer(NamedTuple):
 
 
 def load_json(text: str | bytes, path: str, what: str) -> Any:
-    """Return what a JSON text holds; DamagedError where it is none, too long or too deep."""
+    """Return what a JSON text holds, in strings that can be written again.
+
+    Raises DamagedError where it is none, too long or too deep.
+    """
     if len(text) > LARGEST:
         raise DamagedError(path, f"{what} is {len(text)} bytes long, more than any model needs")
     try:
+        if isinstance(text, bytes):
+            # Strictly: json.loads would make lone surrogates of bytes that are no UTF-8.
+            text = text.decode(json.detect_encoding(text))
+        if text.count("[") + text.count("{") > MOST_PARTS:
+            raise DamagedError(path, f"{what} has more parts than any model needs")
+        if "\\ud" in text or "\\uD" in text:
+            text = _ESCAPE.sub(_whole, text)
         return json.loads(text)
     except RecursionError:
         raise DamagedError(path, f"{what} nests too deep to be a model's") from None
     except ValueError as error:
         raise DamagedError(path, f"{what} is no valid JSON: {error}") from None
+
+
+def _whole(match: re.Match[str]) -> str:
+    """Return an escape that stands for a character: half of one says nothing."""
+    alone = match["alone"]
+    return match[0] if not alone or int(alone, 16) in _BYTES else "\\ufffd"
 
 
 def read_config(text: str | bytes, path: str, what: str) -> Layer | None:
@@ -157,8 +181,8 @@ def _layer_config(class_name: str, config: dict[str, Any], *, is_batch_norm: boo
     if not is_batch_norm:
         return known
     return known._replace(
-        momentum=_number(config.get("momentum")),
-        epsilon=_number(config.get("epsilon")),
+        momentum=_fraction(config.get("momentum")),
+        epsilon=_fraction(config.get("epsilon")),
         initial={
             variable: _constant(config[key])
             for variable, keys in _INITIALIZERS.items()
@@ -176,6 +200,12 @@ def _number(value: object) -> float | None:
     except OverflowError:
         return None
     return number if math.isfinite(number) else None
+
+
+def _fraction(value: object) -> float | None:
+    """Return a number from 0 to 1: a momentum or an epsilon beyond that is none."""
+    number = _number(value)
+    return number if number is not None and 0 <= number <= 1 else None
 
 
 def _constant(initializer: object) -> float | None:

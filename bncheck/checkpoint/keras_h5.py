@@ -13,10 +13,11 @@ import re
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from bncheck.checkpoint.keras_config import Layer, read_config
+from bncheck.checkpoint.model import quoted
 from bncheck.checkpoint.structure import StoredObject, Structure
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from bncheck.checkpoint.hdf5 import Hdf5File
 
@@ -26,6 +27,9 @@ _TOP_LEVEL: Final = "top_level_model_weights"  # variables of the model itself
 _NUMBERED: Final = frozenset(f"param_{number}" for number in range(4))  # of Keras before version 1
 _LOSS_SCALE: Final = "loss_scale_optimizer"
 _STEPS: Final = ("iteration", "iterations", "iter")
+# An optimizer puts two parts before a variable's name and one or two words behind it.
+_MOST_AROUND: Final = 8
+_MOST_WAYS: Final = 1000  # layers of one name in a model; a scope is compared with each
 # Keras 1's names of the statistics; its running_std holds a variance (keras-team/keras#5178).
 _ROLES: Final = {"running_mean": "moving_mean", "running_std": "moving_variance"}
 _KERAS_1: Final = re.compile(
@@ -63,7 +67,7 @@ def read_structure(file: Hdf5File) -> Structure:
     groups = _layer_groups(file, root)
     weights = {group: _weights(file, root, group) for group in groups}
     copies = _copies(weight for each in weights.values() for weight in each)
-    objects = _Objects(model)
+    objects = _Objects(model, groups)
     for group, each in weights.items():
         objects.add_group(group, [weight for weight in each if weight.key not in copies])
     full_names = {weight.key: weight.name for each in weights.values() for weight in each}
@@ -97,8 +101,12 @@ def _layer_groups(file: Hdf5File, root: str) -> list[str]:
         names = [name for name in _children(file, root) if name not in (_TOP_LEVEL, _OPTIMIZER)]
     for name in names:
         if _join(root, name) not in file.groups:
-            raise file.damaged(f"lists the layer {name!r} and does not hold it")
-    return [*names, *([_TOP_LEVEL] if _join(root, _TOP_LEVEL) in file.groups else [])]
+            raise file.damaged(f"lists the layer {quoted(name)} and does not hold it")
+    # A group that is listed again is the same one.
+    return [
+        *dict.fromkeys(names),
+        *([_TOP_LEVEL] if _join(root, _TOP_LEVEL) in file.groups else []),
+    ]
 
 
 def _children(file: Hdf5File, root: str) -> Iterator[str]:
@@ -118,7 +126,9 @@ def _weights(file: Hdf5File, root: str, group: str) -> list[_Weight]:
     for name in names:
         key = f"{place}/{name}"
         if key not in file.variables:
-            raise file.damaged(f"{place!r} lists the weight {name!r} and does not hold it")
+            raise file.damaged(
+                f"{quoted(place)} lists the weight {quoted(name)} and does not hold it"
+            )
         weights.append(_Weight(key, *_split(name)))
     return weights
 
@@ -157,11 +167,11 @@ def _copies(weights: Iterable[_Weight]) -> frozenset[str]:
 class _Objects:
     """The layers of a file, one after another; a group is one of them, or a model of several."""
 
-    def __init__(self, model: Layer | None) -> None:
+    def __init__(self, model: Layer | None, groups: Sequence[str]) -> None:
         self.found: list[StoredObject] = []
         self.ambiguous: dict[str, str] = {}
-        self._layers = {layer.name: layer for layer in model.layers()} if model else {}
-        self._paths: set[str] = set()
+        self._layers = _by_group(model, groups) if model else {}
+        self._paths: dict[str, int] = {}  # how often each was asked for
 
     def add_group(self, group: str, weights: Iterable[_Weight]) -> None:
         layer = self._layers.get(group)
@@ -193,13 +203,26 @@ class _Objects:
             self.ambiguous[path] = "Keras before version 1 stored no names of the variables"
 
     def _unique(self, path: str) -> str:
-        count = 1
         unique = path
         while unique in self._paths:
-            count += 1
-            unique = f"{path}#{count}"
-        self._paths.add(unique)
+            self._paths[path] += 1
+            unique = f"{path}#{self._paths[path]}"
+        self._paths[unique] = 1
         return unique
+
+
+def _by_group(model: Layer, groups: Sequence[str]) -> dict[str, Layer]:
+    """Return the layers of a model by their groups, which are called as they are.
+
+    Before Keras 2.2.3, a Sequential within another one has no name in the configuration; but both
+    list all layers in one order.
+    """
+    layers = list(model.layers())
+    groups = [group for group in groups if group != _TOP_LEVEL]
+    pairs = list(zip(groups, layers, strict=False))
+    if len(groups) == len(layers) and all(layer.name in ("", group) for group, layer in pairs):
+        return dict(pairs)
+    return {layer.name: layer for layer in layers}
 
 
 def _inner_scope(group: str, scope: str, *, alone: bool) -> str:
@@ -231,8 +254,11 @@ def _find(below: Mapping[str, list[_Way]], inner: str) -> Layer | None:
     """Return the layer that a scope stands for, None where none or several could be meant."""
     parts = inner.split("/")
     ways = below.get(parts[-1]) or below.get(re.sub(r"_\d+$", "", parts[-1]), [])
+    if len(ways) > _MOST_WAYS:
+        return None
     fits = [sum(name in parts for name in way.names) for way in ways]
-    best = [way.layer for way, fit in zip(ways, fits, strict=True) if fit == max(fits)]
+    most = max(fits, default=0)
+    best = [way.layer for way, fit in zip(ways, fits, strict=True) if fit == most]
     return best[0] if best and all(each.config == best[0].config for each in best) else None
 
 
@@ -260,12 +286,12 @@ class _Owners:
     def of(self, slot: str) -> str:
         """Return the key of the weight that a slot's name names, empty where none."""
         parts = slot.split("/")
-        for start in range(1, len(parts)):
+        for start in range(1, min(len(parts), _MOST_AROUND + 1)):
             for end in (len(parts), len(parts) - 1):
                 if (name := "/".join(parts[start:end])) in self._by_name:
                     return self._by_name[name]
         rest = parts[-1]
-        while "_" in rest:
+        for _ in range(_MOST_AROUND):
             rest = rest.rpartition("_")[0]
             if rest in self._by_name:
                 return self._by_name[rest]

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 from bncheck.checkpoint.dtypes import is_floating
 from bncheck.checkpoint.hdf5_checkpoint import Hdf5Checkpoint
 from bncheck.checkpoint.keras_config import AFFINE, RENORM, STATISTICS, Layer, snake_case
+from bncheck.checkpoint.model import quoted
 from bncheck.checkpoint.structure import StoredObject, Structure
 from bncheck.errors import DamagedError
 
@@ -113,13 +114,19 @@ def build_structure(
         counters=frozenset(counters),
         steps=tuple(_innermost(steps)),
         ambiguous=ambiguous,
+        nameless=model is None and not names,
     )
 
 
 def _innermost(steps: Mapping[str, str]) -> Iterator[str]:
     """Yield the counters of the optimizers that no LossScaleOptimizer is around; it counts less."""
+    around: set[str] = set()
+    for group in steps:
+        while group:
+            group = group.rpartition("/")[0]
+            around.add(group)
     for group, key in steps.items():
-        if not any(other.startswith(f"{group}/") for other in steps):
+        if group not in around:
             yield key
 
 
@@ -153,7 +160,7 @@ class _Places:
         self._children: dict[str, list[str]] = {}
         self._layers: dict[str, Layer] = {}
         self._seen: set[tuple[str, str]] = set()
-        self._paths: set[str] = set()
+        self._paths: dict[str, int] = {}  # how often each was asked for
         for group in groups:
             parent, _, name = group.rpartition("/")
             if name != "vars":
@@ -198,10 +205,12 @@ class _Places:
 
     def _unique(self, path: str, group: str) -> str:
         """Return a path that no other object has; the group's own path is unique among groups."""
-        while path in self._paths:
-            path = group if path != group and group not in self._paths else f"{path}#"
-        self._paths.add(path)
-        return path
+        unique = group if path in self._paths else path
+        while unique in self._paths:
+            self._paths[path] += 1
+            unique = f"{path}#{self._paths[path]}"
+        self._paths[unique] = 1
+        return unique
 
     def _take(self, group: str, layer: Layer) -> None:
         """Note the layer of a group, and those of the groups below that its configuration tells."""
@@ -354,12 +363,12 @@ def open_weights(
                 raise file.not_keras()
             for key in file.variables:
                 if places.setdefault(key, number) != number:
-                    raise file.damaged(f"holds {key!r}, which another shard holds, too")
+                    raise file.damaged(f"holds {quoted(key)}, which another shard holds, too")
             variables |= file.variables
             groups |= file.groups
             names |= read_names(file)
     for group in expected:
         if group.strip("/") not in groups:
-            raise DamagedError(path, f"lists {group!r}, which is in none of its shards")
+            raise DamagedError(path, f"lists {quoted(group)}, which is in none of its shards")
     structure = build_structure(variables, groups, names, model)
     return Hdf5Checkpoint(path, form, sources, places, variables, structure)

@@ -159,3 +159,11 @@ def variables_prefix(directory: str) -> str:
 def glob_files(prefix: str, pattern: str) -> list[str]:
     """Return the files of a prefix whose rest fits a pattern, in order."""
     return sorted(glob.glob(glob.escape(prefix) + pattern))
+
+
+def listed(directory: str) -> list[str]:
+    """Return the names in a directory, in order; NotFoundError where it cannot be listed."""
+    try:
+        return sorted(os.listdir(directory or "."))
+    except OSError as error:
+        raise NotFoundError(directory, f"cannot be listed: {error.strerror}") from None

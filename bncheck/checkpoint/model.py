@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from bncheck.checkpoint.structure import NO_STRUCTURE, Structure
 
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from numpy.typing import NDArray
+
+_LONGEST_QUOTED: Final = 500  # characters of a name in a sentence
 
 
 # Plain records are NamedTuples here and elsewhere: a frozen dataclass takes half a millisecond
@@ -86,3 +88,11 @@ def decode_name(name: bytes) -> str:
     Bytes that are no UTF-8 become lone surrogates, and stay distinct.
     """
     return name.decode("utf-8", "surrogateescape")
+
+
+def quoted(name: object) -> str:
+    """Return a name for a sentence, cut where it is longer than any real one."""
+    text = repr(name)
+    if len(text) > _LONGEST_QUOTED:
+        return f"{text[:_LONGEST_QUOTED]}... ({len(text)} characters)"
+    return text

@@ -10,6 +10,7 @@ tensorflow/python/checkpoint/graph_view.py and util.py).
 from __future__ import annotations
 
 import re
+from collections import Counter
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from google.protobuf.message import DecodeError
@@ -19,7 +20,7 @@ from bncheck.errors import DamagedError
 from bncheck.proto.objects_pb2 import TrackableObjectGraph
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
     from bncheck.checkpoint.bundle import TensorBundle
     from bncheck.checkpoint.model import Variable
@@ -32,6 +33,9 @@ _STEPS: Final = ("_iterations", "iterations", "iter")  # Keras 2.11 and 3, and t
 _ROOT_STEPS: Final = ("step", "global_step")  # what a program hangs on its tf.train.Checkpoint
 _INTEGERS: Final = ("int64", "int32")
 _REPLICA: Final = re.compile(r"(?s)(.+)/replica_\d+")
+_LONGEST_NAME: Final = 500  # characters of one attribute in a path
+_MOST_SUFFIXES: Final = 8  # words at a slot's end that may be its kind
+_LONGEST_NUMBER: Final = 10  # digits of a place in a list
 _DEEPEST: Final = 64  # objects of one path; a longer one names its last ones alone
 
 
@@ -58,7 +62,10 @@ def read_structure(bundle: TensorBundle) -> Structure:
         graph = load_objects(bundle)
     except DamagedError as error:
         return _by_keys(bundle.variables, error.what)
-    return _Reader(graph, bundle).read()
+    found = _Reader(graph, bundle).read()
+    if not found.full_names and any(key.endswith(_SUFFIX) for key in bundle.variables):
+        return _by_keys(bundle.variables, "it describes none of the variables that are here")
+    return found
 
 
 def object_path(key: str) -> str:
@@ -113,6 +120,7 @@ class _Reader:
         self._variables = bundle.variables
         self._keys: dict[int, str] = {}
         self._full_names: dict[str, str] = {}
+        self._own: dict[int, Mapping[str, str]] = {}
         for number, node in enumerate(self._nodes):
             for attribute in node.attributes:
                 if attribute.name == _VALUE and attribute.checkpoint_key in self._variables:
@@ -123,7 +131,7 @@ class _Reader:
     def read(self) -> Structure:
         optimizers = [number for number in self._ways if self._is_optimizer(number)]
         slots = self._slots(optimizers)
-        counters = {key for number in optimizers for key in self._scalars_of(number)}
+        counters = self._scalars_of(optimizers)
         saves = self._attributes(0).get("save_counter")
         counters |= {saves} if saves else set()
         counters |= {key for key in self._variables if key.startswith("keras_api/metrics/")}
@@ -133,6 +141,7 @@ class _Reader:
             slots=slots,
             counters=frozenset(counters - slots.keys()),
             copies=frozenset(self._copies(slots)),
+            lists=tuple(tuple(each) for each in self._lists()),
             steps=self._steps(optimizers),
             saves=saves,
         )
@@ -154,7 +163,9 @@ class _Reader:
         parts: list[str] = []
         edge = self._ways[number]
         while edge is not None and len(parts) < _DEEPEST:
-            parts.append(edge.name)
+            # No program calls an attribute so; a graph of many such would fill the memory.
+            short = len(edge.name) <= _LONGEST_NAME
+            parts.append(edge.name if short else f"{edge.name[:_LONGEST_NAME]}...{number}")
             edge = self._ways[edge.parent]
         return "/".join([*(["..."] if edge is not None else []), *reversed(parts)])
 
@@ -163,29 +174,38 @@ class _Reader:
             if child.node_id in self._ways:
                 yield child.local_name, child.node_id
 
-    def _attributes(self, number: int) -> dict[str, str]:
+    def _attributes(self, number: int) -> Mapping[str, str]:
         """Return the keys of an object's own variables by attribute; a list has none."""
-        if number not in self._ways:
-            return {}
-        return {
-            name: self._keys[child]
-            for name, child in self._children(number)
-            if child in self._keys and not name.isdigit()
-        }
+        if number not in self._own:
+            self._own[number] = {
+                name: self._keys[child]
+                for name, child in (self._children(number) if number in self._ways else ())
+                if child in self._keys and not name.isdigit()
+            }
+        return self._own[number]
 
-    def _items(self, number: int, attribute: str) -> list[str]:
-        """Return the keys of the variables in a list that an object has as an attribute."""
-        lists = [child for name, child in self._children(number) if name == attribute]
-        return [
-            self._keys[child]
-            for each in lists
-            for _, child in self._children(each)
-            if child in self._keys
+    def _items(self, numbers: Iterable[int], attribute: str) -> list[list[str]]:
+        """Return the variables of the lists that objects have as an attribute, each list once."""
+        lists = [
+            child
+            for number in numbers
+            for name, child in self._children(number)
+            if name == attribute
         ]
+        return [self._list(each) for each in dict.fromkeys(lists)]
+
+    def _list(self, number: int) -> list[str]:
+        """Return the keys in a list, by their numbers."""
+        items = [
+            (int(name), self._keys[child])
+            for name, child in self._children(number)
+            if child in self._keys and name.isdecimal() and len(name) < _LONGEST_NUMBER
+        ]
+        return [key for _, key in sorted(items)]
 
     def _objects(self, optimizers: set[int]) -> Iterator[StoredObject]:
         for number in self._ways:
-            attributes = {} if number in optimizers else self._attributes(number)
+            attributes = {} if number in optimizers else dict(self._attributes(number))
             if number == 0:
                 attributes.pop("save_counter", None)
             if attributes:
@@ -204,22 +224,52 @@ class _Reader:
     def _slots(self, optimizers: Iterable[int]) -> dict[str, str]:
         """Return the variable of each slot: told by reference, or by the slot's full name."""
         slots: dict[str, str] = {}
-        listed: list[str] = []
-        trainable: set[str] = set()
         for number in optimizers:
             for slot in self._nodes[number].slot_variables:
                 key = self._keys.get(slot.slot_variable_node_id)
                 if key is not None:
                     slots[key] = self._keys.get(slot.original_variable_node_id, "")
-            listed += self._items(number, "_variables")
-            trainable.update(self._items(number, "_trainable_variables"))
+        listed = [key for each in self._items(optimizers, "_variables") for key in each]
+        trained = self._items(optimizers, "_trainable_variables")
+        trainable = {key for each in trained for key in each}
         unknown = [key for key in listed if key not in slots and self._variables[key].shape]
         owners = _Owners(self._full_names, {*listed, *slots} - trainable)
         slots |= {key: owners.of(self._full_names[key]) for key in unknown if key not in trainable}
+        for each in trained:
+            self._pair_by_order(each, slots)
         return slots
 
-    def _scalars_of(self, optimizer: int) -> set[str]:
-        keys = {*self._attributes(optimizer).values(), *self._items(optimizer, "_variables")}
+    def _pair_by_order(self, trained: list[str], slots: dict[str, str]) -> None:
+        """Give slots whose names lead nowhere to the variables in whose order they stand.
+
+        A subclassed Keras 3 model that builds its layers late calls every variable `net/gamma`;
+        the slot `adam/net_bn_1_gamma_momentum` still knows the layer, and tells it.
+        """
+        unknown = [key for key in slots if not slots[key] and self._full_names[key]]
+        if not trained or not unknown or len(unknown) % len(trained):
+            return
+        each = len(unknown) // len(trained)
+        orders = (
+            [trained[at // each] for at in range(len(unknown))],
+            [trained[at % len(trained)] for at in range(len(unknown))],
+        )
+        shapes = [self._variables[key].shape for key in unknown]
+        for order in orders:
+            if [self._variables[key].shape for key in order] == shapes:
+                for slot, key in zip(unknown, order, strict=True):
+                    slots[slot] = key
+                    self._learn_name(key, self._full_names[slot])
+                return
+
+    def _learn_name(self, key: str, slot: str) -> None:
+        leaf = self._full_names[key].rpartition("/")[2]
+        scope, found, _ = slot.partition("/")[2].rpartition(f"_{leaf}_")
+        if found and scope:
+            self._full_names[key] = f"{scope}/{leaf}"
+
+    def _scalars_of(self, optimizers: Iterable[int]) -> set[str]:
+        keys = {key for each in self._items(optimizers, "_variables") for key in each}
+        keys.update(key for number in optimizers for key in self._attributes(number).values())
         return {key for key in keys if not self._variables[key].shape}
 
     def _steps(self, optimizers: Iterable[int]) -> tuple[str, ...]:
@@ -246,32 +296,45 @@ class _Reader:
         return tuple(integers)
 
     def _copies(self, slots: Mapping[str, str]) -> Iterator[str]:
-        """Yield what is stored twice: Keras' export keeps two lists of the same variables.
+        """Yield what is stored twice: Keras' export keeps several lists of the same variables.
 
-        Two entries are one variable if full name, type, shape and checksum agree, and only the
-        first of them belongs to an object or comes first in the lists. Under a MirroredStrategy,
-        the second list has each replica's part (`bn/moving_mean/replica_1`), of which the first
-        has the mean.
+        An entry of a later list is one that an earlier list, or an object, has already if full
+        name, type, shape and checksum agree; within one list, equal entries are two variables
+        (untrained layers are all alike). Under a MirroredStrategy, the second list has each
+        replica's part (`bn/moving_mean/replica_1`), of which the first has the mean.
         """
-        owned = {key for number in self._ways for key in self._attributes(number).values()}
         replicated = {
             match[1] for name in self._full_names.values() if (match := _REPLICA.fullmatch(name))
         }
-        seen: set[tuple[object, ...]] = set()
-        for key in sorted(self._keys.values(), key=lambda key: key not in owned):
-            name = self._full_names[key]
-            if key in slots or not name:
-                continue
-            replica = _REPLICA.fullmatch(name)
-            name = replica[1] if replica else name
-            identity: tuple[object, ...] = (name,)
-            if name not in replicated:
-                variable = self._variables[key]
-                checksums = self._bundle.checksums(key)
-                identity = (name, variable.dtype, variable.shape, checksums)
-            if identity in seen and key not in owned:
-                yield key
-            seen.add(identity)
+        owned = {key for number in self._ways for key in self._attributes(number).values()}
+        there = Counter(self._identity(key, replicated) for key in owned)
+        for each in self._lists():
+            own = [k for k in each if k not in owned and k not in slots and self._full_names[k]]
+            found: Counter[tuple[object, ...]] = Counter()
+            for key in own:
+                identity = self._identity(key, replicated)
+                if there[identity] > found[identity] or (len(identity) == 1 and there[identity]):
+                    yield key
+                found[identity] += 1
+            there |= found
+
+    def _identity(self, key: str, replicated: Collection[str]) -> tuple[object, ...]:
+        name = self._full_names[key]
+        replica = _REPLICA.fullmatch(name)
+        name = replica[1] if replica else name
+        if name in replicated:
+            return (name,)
+        variable = self._variables[key]
+        return (name, variable.dtype, variable.shape, self._bundle.checksums(key))
+
+    def _lists(self) -> Iterator[list[str]]:
+        """Yield the variables of each list that are in no earlier one, in their order."""
+        seen: set[str] = set()
+        for number in self._ways:
+            own = [key for key in self._list(number) if key not in seen]
+            seen.update(own)
+            if own:
+                yield own
 
 
 class _Owners:
@@ -293,7 +356,7 @@ class _Owners:
         _, _, name = rest.partition("/")
         if name in self._by_name:
             return self._by_name[name]
-        while "_" in rest:
+        for _ in range(_MOST_SUFFIXES):
             rest = rest.rpartition("_")[0]
             if rest in self._by_name:
                 return self._by_name[rest]

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
+
+from bncheck.checkpoint.window import Window
+from bncheck.errors import BncheckError
 
 if TYPE_CHECKING:
+    from typing import BinaryIO
+
     from bncheck.checkpoint.files import RegularFile
 
 _HEAD = 4096
+_LARGEST_ZIP_DIRECTORY = 1 << 24  # bytes; zipfile reads it at once
 
 # The magic number of torch.save before 1.6: a pickled long, 0x1950a86a20f9469cfc6c.
 _TORCH_LEGACY = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19"
@@ -15,6 +21,7 @@ _TORCH_LEGACY = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19"
 HDF5_MAGIC: Final = b"\x89HDF\r\n\x1a\n"
 ZIP_MAGIC: Final = b"PK\x03\x04"
 KERAS_ARCHIVE: Final = "a Keras archive (.keras)"
+TEXT: Final = "a text file"
 
 _MAGIC: Final = (
     (0, b"version https://git-lfs.github.com/spec/", "a Git LFS pointer; run 'git lfs pull'"),
@@ -48,7 +55,7 @@ def describe(file: RegularFile) -> str:
         return "an empty file; was the copy interrupted?"
     head = file.head(_HEAD)
     if head.startswith((ZIP_MAGIC, b"PK\x05\x06")):
-        return _describe_zip(file.path)
+        return _describe_zip(file)
     for offset, magic, description in _MAGIC:
         if head[offset : offset + len(magic)] == magic:
             return description
@@ -71,13 +78,13 @@ def may_be_weights_map(file: RegularFile) -> bool:
     return head.lstrip()[:1] == b"{" and (b'"weight_map"' in head or b'"total_size"' in head)
 
 
-def _describe_zip(path: str) -> str:
+def _describe_zip(file: RegularFile) -> str:
     import zipfile  # 9 ms, and only a wrong file needs it
 
     try:
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
+        stream = Window(file, 0, file.size, _LARGEST_ZIP_DIRECTORY)
+        names = zipfile.ZipFile(cast("BinaryIO", stream)).namelist()
+    except (zipfile.BadZipFile, BncheckError, OSError, ValueError, NotImplementedError):
         return "a zip archive that is damaged or cut off"
     if any(name.endswith("data.pkl") for name in names):
         return "a PyTorch file (a zip archive with a pickle in it)"
@@ -99,4 +106,4 @@ def _describe_text(head: bytes) -> str | None:
     start = text.lstrip()[:15].lower()
     if start.startswith(("<!doctype html", "<html")):
         return "an HTML page; was it saved by a download that failed?"
-    return "a JSON text" if start.startswith(("{", "[")) else "a text file"
+    return "a JSON text" if start.startswith(("{", "[")) else TEXT

@@ -51,6 +51,8 @@ class Structure(NamedTuple):
     and the like, `copies` second entries of a variable that has one already. `steps` are the
     optimizers' counters of training steps, `saves` is tf.train.Checkpoint's count of saves.
     `problem` says why the structure could not be read, where that is so; then the keys alone speak.
+    `lists` are the keys of the lists that programs keep variables in, in their order.
+    `nameless` says that layers go by numbers that mean nothing outside of this file.
     `ambiguous` maps the paths of objects whose variables have no certain names to the reason.
     """
 
@@ -63,6 +65,8 @@ class Structure(NamedTuple):
     saves: str | None = None
     problem: str = ""
     ambiguous: Mapping[str, str] = _NOTHING
+    lists: tuple[tuple[str, ...], ...] = ()
+    nameless: bool = False
 
     @property
     def tells_layers(self) -> bool:

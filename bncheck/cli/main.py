@@ -23,6 +23,7 @@ NOT_AUDITED_EXIT: Final = 3
 
 _COMMANDS: Final = {
     "inspect": "List a checkpoint's batch norm, match it to its graph, and judge it.",
+    "map": "Show the assignment map, and what a loader would silently skip.",
     "rules": "Print the catalogue of rules, or one rule in full.",
 }
 
@@ -73,6 +74,18 @@ def _say(text: str) -> None:
         click.echo(text, err=True)
 
 
+def _output_problem() -> str:
+    """Say why click could not write to standard output; empty where it can be written."""
+    from bncheck.cli.output import write_out
+    from bncheck.errors import BncheckError
+
+    try:
+        write_out("")  # what is left in the buffer fails once more
+    except BncheckError as error:
+        return str(error)
+    return ""
+
+
 def _exit_code() -> int:
     from bncheck.errors import BncheckError
 
@@ -81,7 +94,8 @@ def _exit_code() -> int:
     except click.exceptions.Exit as stop:
         return stop.exit_code
     except click.ClickException as error:
-        error.show()
+        with suppress(OSError):
+            error.show()
         return error.exit_code
     except click.Abort:
         _say("stopped")
@@ -94,7 +108,12 @@ def _exit_code() -> int:
     except MemoryError:
         _say("bncheck: there is not enough memory to read this")
         return NOT_AUDITED_EXIT
-    except Exception:
+    except SystemExit:
+        return 0  # what click makes of a reader that has seen enough of a help text
+    except Exception as error:
+        if isinstance(error, OSError) and (problem := _output_problem()):
+            _say(f"bncheck: {problem}")
+            return NOT_AUDITED_EXIT
         import traceback
 
         traceback.print_exc()

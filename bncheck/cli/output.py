@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from io import StringIO
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -18,6 +20,11 @@ if TYPE_CHECKING:
 
 _PIPED_WIDTH = 100
 _NARROWEST = 20
+# How the files of a checkpoint and of its graph are called, behind their prefix or directory.
+_PART: Final = re.compile(
+    r"(?s).*(\.(index|meta|h5|keras|pb|pbtxt|weights\.json)|\.data-\d{5}-of-\d{5}"
+    r"|-\d{5}-of-\d{5}|/checkpoint|/config\.json)"
+)
 
 
 def _width(*, terminal: bool) -> int:
@@ -53,7 +60,8 @@ def make_screen(color: str, *, to_file: bool = False) -> Screen:
 
     stream = None if to_file else sys.stdout
     terminal = stream is not None and stream.isatty()
-    encoding = "utf-8" if stream is None else stream.encoding
+    # What stands in for standard output in a program may have no encoding.
+    encoding = getattr(stream, "encoding", None) or "utf-8"
     buffer = StringIO()
     # The width is told above; rich would stumble over a COLUMNS that is no number.
     environment = {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "LINES")}
@@ -70,6 +78,21 @@ def make_screen(color: str, *, to_file: bool = False) -> Screen:
         markup=False,
     )
     return Screen(console, buffer, unicode=encoding.lower().startswith("utf"))
+
+
+def refuse_to_replace(path: str, *inputs: str | None) -> None:
+    """Raise click.UsageError where a report would replace what it is about.
+
+    That is what was named itself, and files that are called as parts of it.
+    """
+    target = os.path.realpath(path)
+    for given in inputs:
+        prefix = os.path.realpath(given) if given else ""
+        if not prefix or not target.startswith(prefix):
+            continue
+        rest = target[len(prefix) :]
+        if os.path.isfile(target) and (not rest or _PART.fullmatch(rest)):
+            raise click.UsageError(f"{path} is what the report would be about")
 
 
 def write_file(path: str, text: str) -> None:
@@ -129,7 +152,8 @@ def write_out(text: str) -> None:
 
 
 def _drop_output() -> None:
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    with suppress(OSError):  # what stands in for standard output may be no file
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _umask() -> int:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 _LONGEST: Final = 500  # characters of one name in the text report; the JSON report has it whole
+
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
 
 def escape(text: str) -> str:
@@ -35,5 +38,7 @@ def _code(character: str) -> str:
 
 
 def encodable(text: str) -> str:
-    r"""Return the text with bytes that were no UTF-8 written as `\xff`."""
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    r"""Return the text with bytes that were no UTF-8 as `\xff`, other surrogates as `\ud800`."""
+    if text.isascii():
+        return text
+    return _SURROGATE.sub(lambda match: _code(match[0]), text)

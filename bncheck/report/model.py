@@ -7,6 +7,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple
 
 from bncheck.checkpoint.structure import NO_STRUCTURE, Structure
+from bncheck.report.escape import encodable
 from bncheck.rules.rule import Level
 
 if TYPE_CHECKING:
@@ -118,6 +119,14 @@ def fingerprints(report: Report) -> list[str]:
     for finding in report.findings:
         concerned = sorted(roles.get((finding.layer, name), name) for name in finding.variables)
         identity = "\0".join([finding.rule.code, finding.layer, *concerned])
-        digest = hashlib.sha256(identity.encode("utf-8", "surrogateescape"))
+        digest = hashlib.sha256(_bytes(identity))
         prints.append(digest.hexdigest()[:16])
     return prints
+
+
+def _bytes(text: str) -> bytes:
+    """Return the bytes of a name as a file holds them; half a character is in none."""
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return encodable(text).encode()

@@ -338,29 +338,6 @@ def test_a_dataset_may_not_declare_what_is_not_stored(tmp_path: Path) -> None:
     )
 
 
-def test_many_datasets_may_not_either(tmp_path: Path) -> None:
-    def write(file: h5py.File) -> None:
-        for name in ("a", "b", "c"):
-            file.create_dataset(name, (1 << 29,), "f4", chunks=(1 << 20,))
-
-    path = written(tmp_path / "f.h5", write)
-    with Hdf5File(path) as file:
-        file._left = hdf5.BOMB_FLOOR - 1  # what one of them leaves
-        file._left -= 2 * (1 << 31) - 1
-        with pytest.raises(DamagedError, match="far more bytes than the file can hold"):
-            file.read(file.variables["a"])
-
-
-def test_groups_nest_to_a_limit(tmp_path: Path) -> None:
-    deepest = "/".join(["g"] * hdf5.DEEPEST)
-    with Hdf5File(written(tmp_path / "a.h5", lambda f: f.create_group(deepest))) as file:
-        assert len(file.groups) == hdf5.DEEPEST
-    path = written(tmp_path / "b.h5", lambda f: f.create_group(deepest + "/g"))
-    refused(path, DamagedError, f"nests its groups deeper than {hdf5.DEEPEST}")
-    path = written(tmp_path / "c.h5", lambda f: f.create_group("/".join(["g"] * 5000)))
-    refused(path, DamagedError, "nests its groups deeper")
-
-
 def test_objects_are_counted_while_they_are_listed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

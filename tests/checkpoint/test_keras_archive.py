@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import struct
+import tracemalloc
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -191,8 +192,8 @@ FAILURES: dict[str, tuple[Callable[[Path], Any], type[BncheckError], list[str]]]
     "no file": (lambda _: None, NotFoundError, ["no such file"]),
     "no zip": (lambda p: p.write_bytes(b"x" * 99), DamagedError, ["is a damaged zip archive"]),
     "cut off": (cut, DamagedError, ["is a damaged zip archive", "Copy the file again"]),
-    "a checksum": (broken_crc, DamagedError, ["Bad CRC-32 for file 'model.weights.h5'"]),
-    "deflate": (broken_deflate, DamagedError, ["is a damaged zip archive"]),
+    "a checksum": (broken_crc, DamagedError, ["model.weights.h5 does not have the CRC-32"]),
+    "deflate": (broken_deflate, DamagedError, ["model.weights.h5 cannot be unpacked: "]),
     "a name twice": (twice, DamagedError, ["holds config.json twice"]),
     "encrypted": (edited(8, b"\x01"), UnsupportedError, ["model.weights.h5 is encrypted"]),
     "LZMA": (packed(zipfile.ZIP_LZMA), UnsupportedError, ["compressed by the method 14"]),
@@ -216,7 +217,7 @@ FAILURES: dict[str, tuple[Callable[[Path], Any], type[BncheckError], list[str]]]
     "another place": (
         edited(42, struct.pack("<I", 7)),
         DamagedError,
-        ["Bad magic number for file header"],
+        ["model.weights.h5 is not where the archive says"],
     ),
     "no configuration": (without("config.json"), NotACheckpointError, ["there is no config.json"]),
     "no weights": (without("model.weights.h5"), NotFoundError, ["holds no weights"]),
@@ -248,7 +249,7 @@ FAILURES: dict[str, tuple[Callable[[Path], Any], type[BncheckError], list[str]]]
     "a shard that is not there": (
         lambda p: write(p, members(model__weights__h5=None) | dict(list(SHARDS.items())[:2])),
         NotFoundError,
-        ["there is no model_1.weights.h5 in the archive"],
+        ["there is no 'model_1.weights.h5' in the archive"],
     ),
 }
 
@@ -271,7 +272,7 @@ def test_a_directory_of_many_members_is_not_read(
 ) -> None:
     path = write(tmp_path / "m.keras", members() | {f"assets/{i}": b"" for i in range(99)})
     open_archive(path)
-    monkeypatch.setattr(keras_archive, "_LONGEST_READ", 4000)
+    monkeypatch.setattr(keras_archive, "LARGEST_ZIP_DIRECTORY", 4000)
     with pytest.raises(DamagedError, match=r"has a directory of \d+ bytes"):
         open_archive(path)
 
@@ -285,10 +286,63 @@ def test_a_large_stored_member_is_not_checked(
     assert opened.read([f"{GROUP}/2"]).arrays[f"{GROUP}/2"].tolist() == [0, 0, 0, 0]
 
 
+def test_a_directory_that_cannot_be_listed(tmp_path: Path) -> None:
+    with pytest.raises(NotFoundError, match="cannot be listed"):
+        open_directory(str(tmp_path / "gone"))
+
+
+def test_bombs_are_told_by_what_they_are_packed_into(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keras_archive, "BOMB_FLOOR", 1 << 16)
+    weight_bomb = members(model__weights__h5=weights() + bytes(1 << 20))
+    config_bomb = members(config__json=CONFIG + b" " * (1 << 20))
+    for number, contents in enumerate((weight_bomb, config_bomb)):
+        path = write(tmp_path / f"{number}.keras", contents, zipfile.ZIP_DEFLATED)
+        monkeypatch.setattr(keras_archive, "BOMB_RATIO", 1000)
+        check(open_archive(path), path)
+        monkeypatch.setattr(keras_archive, "BOMB_RATIO", 100)
+        with pytest.raises(DamagedError, match=r"declares \d{7} bytes in \d+\."):
+            open_archive(path)
+
+
+def test_a_member_is_unpacked_into_memory_once(tmp_path: Path) -> None:
+    size = 1 << 24
+    packed = np.random.default_rng(0).bytes(size // 64) * 64
+    path = write(tmp_path / "m.keras", {"x": packed}, zipfile.ZIP_DEFLATED)
+    with keras_archive.Zip(path) as archive:
+        member = archive._member("x")
+        tracemalloc.start()
+        content = member.content(archive._file)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert content.getvalue() == packed
+    assert peak < 1.5 * size
+
+
+def test_longer_than_the_archive_says(tmp_path: Path) -> None:
+    path = tmp_path / "m.keras"
+    edited(24, struct.pack("<I", 99), method=zipfile.ZIP_DEFLATED)(path)
+    with pytest.raises(DamagedError, match=r"model\.weights\.h5 is longer than the archive says"):
+        open_archive(str(path))
+
+
+def test_the_archive_is_parsed_once_for_all_shards(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path / "m.keras", members(model__weights__h5=None) | SHARDS)
+    parsed = []
+    monkeypatch.setattr(
+        zipfile, "ZipFile", lambda *a, new=zipfile.ZipFile: parsed.append(a) or new(*a)
+    )
+    check(open_archive(path), path)
+    assert len(parsed) == 1
+
+
 def test_an_archive_that_changed_is_told(tmp_path: Path) -> None:
     path = Path(write(tmp_path / "m.keras", members()))
     opened = open_archive(str(path))
-    path.write_bytes(path.read_bytes()[:-50])
+    path.write_bytes(path.read_bytes()[:500])
     values = opened.read(ARRAYS)
     assert set(values.unread) == set(ARRAYS)
     assert values.broken_files == {str(path)}

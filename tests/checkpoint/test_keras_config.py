@@ -202,3 +202,46 @@ def test_a_text_that_is_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_no_json(text: bytes) -> None:
     with pytest.raises(DamagedError, match=re.escape("file: it is no valid JSON")):
         load_json(text, "file", "it")
+
+
+@pytest.mark.parametrize("value", [-0.1, 1.5, 1e300, float("nan"), float("inf"), 10**400, "x"])
+def test_a_momentum_or_an_epsilon_that_cannot_be_is_none(value: Any) -> None:
+    layer = read(keras("BatchNormalization", name="bn", momentum=value, epsilon=value))
+    assert (layer.config.momentum, layer.config.epsilon) == (None, None)
+
+
+@pytest.mark.parametrize("value", [0, 0.0, 1e-320, 0.99, 1])
+def test_every_momentum_and_epsilon_from_0_to_1_is_one(value: float) -> None:
+    layer = read(keras("BatchNormalization", name="bn", momentum=value, epsilon=value))
+    assert (layer.config.momentum, layer.config.epsilon) == (value, value)
+
+
+@pytest.mark.parametrize(
+    ("escaped", "name"),
+    [
+        (r"\ud800bn", "\ufffdbn"),
+        (r"bn\uDFFF", "bn\ufffd"),
+        (r"\ud83d\ud83d\ude00", "\ufffd\U0001f600"),
+        (r"\ud83d\ude00", "\U0001f600"),
+        (r"\udcff", "\udcff"),  # a byte that is no UTF-8, as in the names in HDF5
+        (r"\\ud800", r"\ud800"),
+        (r"\"\ud800", '"\ufffd'),
+    ],
+)
+def test_half_a_character_is_replaced(escaped: str, name: str) -> None:
+    assert load_json(f'"{escaped}"', "file", "it") == name
+    assert load_json(f'"{escaped}"'.encode(), "file", "it") == name
+
+
+def test_bytes_that_are_half_a_character_are_no_json() -> None:
+    with pytest.raises(DamagedError, match="it is no valid JSON"):
+        load_json(b'"\xed\xa0\x80"', "file", "it")
+    assert load_json('"\u00e9"'.encode("utf-8-sig"), "file", "it") == "\u00e9"
+    assert load_json('"\u00e9"'.encode("utf-16"), "file", "it") == "\u00e9"
+
+
+def test_parts_are_counted_before_they_are_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keras_config, "MOST_PARTS", 10)
+    assert load_json(json.dumps([[]] * 9), "file", "it") == [[]] * 9
+    with pytest.raises(DamagedError, match="it has more parts than any model needs"):
+        load_json(json.dumps([[]] * 10), "file", "it")

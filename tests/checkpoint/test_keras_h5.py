@@ -353,3 +353,23 @@ def test_the_corpus(corpus: Path) -> None:
     assert len(opened.structure.slots) == 44
     assert "" not in opened.structure.slots.values()
     assert opened.structure.steps == ("optimizer_weights/training/Adam/iter:0",)
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_sequential_without_a_name_is_told_by_its_place(tmp_path: Path, known: bool) -> None:
+    """Before Keras 2.2.3 an inner Sequential is a list, and its name is not in it."""
+
+    def block(momentum: float) -> dict[str, Any]:
+        inner = [layer("BatchNormalization", "bn", momentum=momentum)]
+        return {"class_name": "Sequential", "config": inner}
+
+    last = layer("BatchNormalization", "last" if known else "other", momentum=0.5)
+    config = {"class_name": "Sequential", "config": [block(0.9), block(0.8), last]}
+    groups = {"sequential_3": full("bn"), "sequential_4": full("bn_1"), "last": full("last")}
+    opened = open_hdf5(write_h5(tmp_path / "m.h5", groups, whole=True, config=config))
+    found = {each.path: each.config and each.config.momentum for each in opened.structure.objects}
+    assert found == {
+        "sequential_3/bn": 0.9 if known else None,
+        "sequential_4/bn_1": 0.8 if known else None,
+        "last": 0.5 if known else None,
+    }

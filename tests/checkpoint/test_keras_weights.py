@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 
 from bncheck.checkpoint.keras import open_hdf5, open_sharded
 from bncheck.checkpoint.keras_config import AFFINE, RENORM, STATISTICS, read_config
-from bncheck.checkpoint.keras_weights import build_structure
+from bncheck.checkpoint.keras_weights import _innermost, build_structure
 from bncheck.checkpoint.model import Variable
 from bncheck.checkpoint.structure import StoredObject, Structure
 from bncheck.errors import DamagedError, NotACheckpointError, NotFoundError, UnsupportedError
@@ -189,7 +190,7 @@ def test_a_configuration_of_another_count_is_not_believed() -> None:
     assert problem == "its configuration tells of 4 variables, 5 are stored"
 
 
-BNS = [layer("BatchNormalization", f"bn{i}", momentum=i / 10) for i in range(12)]
+BNS = [layer("BatchNormalization", f"bn{i}", momentum=min(i / 10, 1)) for i in range(12)]
 
 
 @pytest.mark.parametrize("step", [1, 2])
@@ -200,7 +201,7 @@ def test_the_order_tells_the_layers(container: str, step: int) -> None:
     found = structure({f"{container}/{name}": 4 for name in sorted(names)}, model(*BNS))
     assert [each.name for each in found.objects] == [f"bn{i}" for i in range(12)]
     assert [each.config and each.config.momentum for each in found.objects] == [
-        i / 10 for i in range(12)
+        min(i / 10, 1) for i in range(12)
     ]
     keys = [each.attributes["gamma"] for each in found.objects]
     assert keys == [f"{container}/{name}/vars/0" for name in names]
@@ -349,3 +350,24 @@ def test_another_programs_hdf5(tmp_path: Path) -> None:
         file["group/data"] = np.zeros(4)
     with pytest.raises(NotACheckpointError, match="is an HDF5 file, and none of Keras' weights"):
         open_hdf5(str(tmp_path / "f.h5"))
+
+
+def test_many_groups_of_one_name() -> None:
+    """Each is called as the others are, and its group as another one."""
+    names = {f"a{index}": f"b{index}" for index in range(3000)}
+    names |= {f"b{index}": "c" for index in range(3000)}
+    found = structure(dict.fromkeys(names, 4), None, names)
+    paths = [each.path for each in found.objects]
+    assert len(set(paths)) == 6000
+    assert {"c", "c#2", "c#3000"} <= set(paths)
+    assert max(map(len, paths)) == len("c#3000")
+
+
+def test_many_optimizers() -> None:
+    steps = {f"x/optimizer_{index}": str(index) for index in range(20_000)}
+    steps |= {"y/loss_scale": "outer", "y/loss_scale/inner": "inner"}
+    start = time.perf_counter()
+    found = list(_innermost(steps))
+    assert time.perf_counter() - start < 2
+    assert found[-1] == "inner"
+    assert len(found) == 20_001

@@ -9,7 +9,9 @@ import json
 import lzma
 import os
 import pickle
+import struct
 import tarfile
+import tracemalloc
 import zipfile
 from pathlib import Path
 
@@ -113,6 +115,21 @@ def test_told_by_content(tmp_path: Path, name: str) -> None:
         open_checkpoint(str(path))
     assert caught.value.path == str(path)
     assert f"{path}: is no TensorFlow checkpoint but {description}" in str(caught.value)
+
+
+def test_a_zip_with_a_huge_directory_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "model.ckpt"
+    size = 1 << 31  # of a file with a hole
+    with path.open("wb") as file:
+        file.write(b"PK\x03\x04" + bytes(100))
+        file.seek(size)
+        counts = struct.pack("<4H2LH", 0, 0, 1, 1, size - 200, 200, 0)
+        file.write(b"PK\x05\x06" + counts)
+    tracemalloc.start()
+    with pytest.raises(NotACheckpointError, match="a zip archive that is damaged or cut off"):
+        open_checkpoint(str(path))
+    assert tracemalloc.get_traced_memory()[1] < 1 << 24
+    tracemalloc.stop()
 
 
 @pytest.mark.parametrize("name", KINDS)
