@@ -15,6 +15,7 @@ from bncheck.checkpoint.locate import locate
 from bncheck.checkpoint.object_graph import OBJECT_GRAPH
 from bncheck.errors import BncheckError, DamagedError, UnsupportedError
 from bncheck.graph import graph_beside, load_graph
+from bncheck.graph.model import COLLECTIONS
 from bncheck.pairing import Pairing
 from bncheck.report.model import FailOn, Report, Skipped
 from bncheck.rules import all_rules, judge
@@ -45,7 +46,7 @@ class Options:
     step: int | None = None
 
 
-def inspect(path: str, options: Options | None = None) -> Report:
+def inspect(path: str | os.PathLike[str], options: Options | None = None) -> Report:
     """Audit the checkpoint at a path.
 
     Raises BncheckError where there is no checkpoint that can be read, or the graph that was asked
@@ -53,7 +54,7 @@ def inspect(path: str, options: Options | None = None) -> Report:
     it) is `skipped` in the report instead.
     """
     options = options or Options()
-    location = locate(path)
+    location = locate(os.fspath(path))
     checkpoint = open_location(location)
     if not checkpoint.variables:
         raise DamagedError(checkpoint.path, "holds no variables at all")
@@ -165,11 +166,14 @@ def _find_graph(
 ) -> Graph | None:
     if options.graph is not None:
         graph = load_graph(options.graph)
-        if graph.kind == "checkpoint" and options.collection != "global":
+        if (
+            options.collection != "global"
+            and COLLECTIONS[options.collection] not in graph.collections
+        ):
             raise UnsupportedError(
                 graph.source,
-                f"is a checkpoint, which does not say which variables are {options.collection}",
-                remedy="Give the program's own graph, or leave --collection out.",
+                f"does not say which variables are {options.collection}",
+                remedy="Give the program's own graph (.meta), or leave --collection out.",
             )
         return graph
     if not options.use_graph or checkpoint.structure.problem:

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 
 from bncheck.assignment import counterparts
 from bncheck.batchnorm.grouping import Candidate, Group, Grouping, group
-from bncheck.batchnorm.names import STATISTICS
+from bncheck.batchnorm.names import STATISTICS, read_name
 from bncheck.batchnorm.objects import is_other_class, name_variables
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from bncheck.checkpoint.model import Checkpoint
     from bncheck.graph.model import Graph, GraphVariable
 
@@ -36,6 +38,7 @@ class Pairing:
                 for name, saved in graph.saved_as.items()
                 if saved != name and name not in checkpoint.variables
             }
+        self._told_by_ops = {} if graph is None else dict(_named_by_ops(graph))
         self.graph_variables: dict[str, GraphVariable] = {}
         if graph is not None:
             used = set(self._found.values())
@@ -55,8 +58,13 @@ class Pairing:
         layers: list[Group] = []
         unknown: list[Group] = []
         for each in grouping.layers:
+            config = self.naming.configs.get(each.name)
+            without = all(role not in each.roles for role in STATISTICS)
+            if without and config is not None and is_other_class(config):
+                continue  # a LayerNormalization may be called bn1
             # A name that says batch norm is worth a note.
-            (unknown if self._lacks_statistics(each) else layers).append(each)
+            whole = without and each.name in self.naming.whole
+            (unknown if whole or self._lacks_statistics(each) else layers).append(each)
         for each in grouping.unknown:
             config = self.naming.configs.get(each.name)
             if config is not None and not is_other_class(config) and config.momentum is not None:
@@ -64,7 +72,13 @@ class Pairing:
             elif each.name not in self.naming.whole and not self._lacks_statistics(each):
                 unknown.append(each)
         # The notes are on the checkpoint: what only the graph has (its optimizer's slots) is none.
-        unknown = [each for each in unknown if any(c.in_checkpoint for c in each.roles.values())]
+        # Nor is what the ops of a frozen graph tell, which has lost the statistics.
+        unknown = [
+            each
+            for each in unknown
+            if any(c.in_checkpoint for c in each.roles.values())
+            and not any(c.name in self._told_by_ops.values() for c in each.roles.values())
+        ]
         by_name = attrgetter("name")
         return Grouping(sorted(layers, key=by_name), sorted(unknown, key=by_name))
 
@@ -74,6 +88,7 @@ class Pairing:
         for key, called in self.naming.names.items():
             saved_by_graph = self._own and key == called
             name = self._found.get(key, called) if saved_by_graph else called
+            name = self._told_by_ops.get(name, name)
             candidates.append(Candidate(key, name, variables[key].shape, variables[key].dtype))
         if self._graph is None:
             return candidates
@@ -82,7 +97,7 @@ class Pairing:
         return candidates + [
             Candidate(
                 name,
-                naming.names[name],
+                self._told_by_ops.get(name, naming.names[name]),
                 variable.shape,
                 variable.dtype,
                 in_checkpoint=False,
@@ -93,8 +108,23 @@ class Pairing:
 
     def _lacks_statistics(self, each: Group) -> bool:
         """Whether the graph has this layer's affine, and nobody has any statistics of it."""
-        if self._graph is None or self._graph.kind == "checkpoint":
+        if self._graph is None or self._graph.kind in ("checkpoint", "names"):
             return False
         return all(role not in each.roles for role in STATISTICS) and any(
             candidate.key in self.graph_variables for candidate in each.roles.values()
         )
+
+
+def _named_by_ops(graph: Graph) -> Iterator[tuple[str, str]]:
+    """Yield names for the variables whose own tell no role, where the graph's ops do.
+
+    `Variable_2`, which an op takes as its scale, becomes `net/bn/gamma`: the layer is called as its
+    other variables say, else as its ops.
+    """
+    for layer in graph.layers:
+        readings = {name: read_name(name) for name in layer.roles.values()}
+        scopes = {reading.scope for reading in readings.values() if reading is not None}
+        scope = scopes.pop() if len(scopes) == 1 else layer.name
+        for role, name in layer.roles.items():
+            if readings[name] is None:
+                yield name, f"{scope}/{role}" if scope else role

@@ -24,8 +24,10 @@ def _reject_nan(
 @click.option(
     "--graph",
     metavar="PATH",
-    help="The graph to match with: a .meta file, a SavedModel, or another checkpoint. Default: "
-    "PREFIX.meta, or the SavedModel's own.",
+    help="The graph to match with: a .meta file, a GraphDef (.pb, .pbtxt), a SavedModel, another "
+    "checkpoint, a text file of names, or package.module:function that builds it (this alone runs "
+    "a program, and needs TensorFlow). Default: PREFIX.meta, then graph.pbtxt, or the SavedModel's "
+    "own.",
 )
 @click.option("--no-graph", is_flag=True, help="Judge by names and values alone.")
 @click.option(
@@ -91,8 +93,8 @@ def command(
     """List the batch-norm variables of a checkpoint, match them to its graph, and judge them.
 
     PATH is a checkpoint's prefix (model.ckpt-60), one of its files, a directory with a checkpoint
-    in it, a SavedModel, or a Keras file (.keras, .h5, .weights.h5). The graph is PREFIX.meta where
-    that lies beside it, or the SavedModel's own.
+    in it, a SavedModel, or a Keras file (.keras, .h5, .weights.h5). The graph is PREFIX.meta or
+    graph.pbtxt where that lies beside it, or the SavedModel's own.
     """
     if graph is not None and no_graph:
         raise click.UsageError("--graph and --no-graph exclude each other")
@@ -100,8 +102,11 @@ def command(
         raise click.UsageError("--collection is of the graph, which --no-graph leaves out")
     from bncheck.audit import Options, inspect
     from bncheck.cli.options import selected_rules
+    from bncheck.cli.output import refuse_to_replace
     from bncheck.report.model import FailOn
 
+    if output is not None:
+        refuse_to_replace(output, path, graph)
     report = inspect(
         path,
         Options(

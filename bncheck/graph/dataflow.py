@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from bncheck.checkpoint.dtypes import dtype_name, is_floating, numpy_dtype
+from bncheck.graph.inline import inline, output_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from bncheck.proto.graphs_pb2 import GraphDef, NodeDef
+    from bncheck.graph.inline import Node
+    from bncheck.proto.graphs_pb2 import GraphDef
     from bncheck.proto.tensors_pb2 import TensorProto
 
 VARIABLE_OPS: Final = frozenset(("Variable", "VariableV2", "VarHandleOp"))
 SAVE_OPS: Final = frozenset(("SaveV2", "SaveSlices", "Save"))
 
 # Ops whose output is their first input's value, possibly moved, cast or of another shape.
-_PASS_ON: Final = frozenset(
+PASS_ON: Final = frozenset(
     [
         "Identity",
         "ReadVariableOp",
@@ -35,14 +38,20 @@ _PASS_ON: Final = frozenset(
         "Snapshot",
     ]
 )
-_MERGE: Final = frozenset(("Merge", "RefMerge"))
+MERGES: Final = frozenset(("Merge", "RefMerge"))
 _FARTHEST: Final = 1000  # nodes of one such way; a value that passes through more is none we know
 _MOST_CONSTANTS: Final = (
     8  # that one tensor may be, before a difference of two is not worth telling
 )
 # What an initial value may pass on its way: initialized_value() asks the variable itself as well.
-_TRANSPARENT: Final = _PASS_ON | _MERGE | VARIABLE_OPS | {"Fill"}
+_TRANSPARENT: Final = PASS_ON | MERGES | VARIABLE_OPS | {"Fill"}
 _FLOATS: Final = {"float32": "float_val", "float64": "double_val"}
+
+
+def output_number(tensor: str) -> int:
+    """Return which of its node's outputs a tensor is: 1 of `a:1`, 0 of `a`."""
+    _, colon, number = tensor.rpartition(":")
+    return int(number) if colon and number.isdigit() else 0
 
 
 def node_name(tensor: str) -> str:
@@ -56,14 +65,33 @@ class Dataflow:
     """A GraphDef's nodes by name, to be walked against the arrows."""
 
     def __init__(self, graph: GraphDef) -> None:
-        self.nodes: dict[str, NodeDef] = {node.name: node for node in graph.node}
+        self.nodes, self._calls, self.branches = inline(graph)
         self._uniform: dict[str, float | None] = {}
+        self._by_op: dict[str, list[Node]] = defaultdict(list)
+        for node in self.nodes.values():
+            self._by_op[node.op].append(node)
+        self.ops = frozenset(self._by_op)
 
-    def node(self, tensor: str) -> NodeDef | None:
+    def of(self, *ops: str) -> list[Node]:
+        """Return the nodes of some kinds."""
+        return [node for op in ops for node in self._by_op.get(op, ())]
+
+    @property
+    def is_frozen(self) -> bool:
+        """Whether the graph has no variables: their values are constants of it."""
+        return not VARIABLE_OPS & self.ops
+
+    def node(self, tensor: str) -> Node | None:
         """Return the node behind an input string, None where the graph lacks it."""
-        return self.nodes.get(node_name(tensor))
+        found = self.nodes.get(tensor)
+        if found is not None and tensor not in self._calls:
+            return found
+        name = node_name(tensor)
+        if name in self._calls and not tensor.startswith("^"):
+            name = output_name(name, output_number(tensor))
+        return self.nodes.get(name)
 
-    def passed_on(self, tensor: str) -> Iterator[NodeDef]:
+    def passed_on(self, tensor: str) -> Iterator[Node]:
         """Yield the nodes whose value a tensor may be, the tensor's own node included.
 
         The way goes back through ops that pass their input on unchanged in kind, and through both
@@ -77,11 +105,11 @@ class Dataflow:
                 continue
             seen.add(node.name)
             yield node
-            if node.op in _PASS_ON:
+            if node.op in PASS_ON:
                 pending += node.input[:1]
             elif node.op == "Fill":
                 pending += node.input[1:2]
-            elif node.op in _MERGE:
+            elif node.op in MERGES:
                 pending += [name for name in node.input if not name.startswith("^")]
 
     def variables_behind(self, tensor: str) -> set[str]:
@@ -125,13 +153,19 @@ class Dataflow:
                 values.add(None)  # random numbers, a file's contents
         return values.pop() if len(values) == 1 else None
 
-    def _uniform_value(self, node: NodeDef) -> float | None:
+    def _uniform_value(self, node: Node) -> float | None:
         if node.name not in self._uniform:
             self._uniform[node.name] = uniform_value(node.attr["value"].tensor)
         return self._uniform[node.name]
 
-    def ancestors(self, tensors: Iterable[str], stop_at: frozenset[str]) -> Iterator[NodeDef]:
-        """Yield every node that the tensors need, over data and control edges.
+    def ancestors(
+        self,
+        tensors: Iterable[str],
+        stop_at: frozenset[str] = frozenset(),
+        *,
+        data_only: bool = False,
+    ) -> Iterator[Node]:
+        """Yield every node that the tensors need, over data edges, and control edges if asked.
 
         Nodes whose op is in `stop_at` are yielded, and not walked past.
         """
@@ -144,7 +178,7 @@ class Dataflow:
             seen.add(node.name)
             yield node
             if node.op not in stop_at:
-                pending += node.input
+                pending += [t for t in node.input if not (data_only and t.startswith("^"))]
 
 
 def uniform_value(tensor: TensorProto) -> float | None:

@@ -10,25 +10,32 @@ from bncheck.checkpoint.dtypes import dtype_name
 from bncheck.checkpoint.files import RegularFile
 from bncheck.checkpoint.sniff import UNKNOWN, describe
 from bncheck.errors import DamagedError, NotACheckpointError, UnsupportedError
-from bncheck.graph.dataflow import SAVE_OPS, VARIABLE_OPS, Dataflow
+from bncheck.graph.dataflow import SAVE_OPS, Dataflow, node_name
+from bncheck.graph.layers import (
+    Program,
+    find_layers,
+    signature_outputs,
+    training_ops,
+)
 from bncheck.graph.model import COLLECTIONS, Graph, GraphVariable, strip_output
+from bncheck.graph.savers import saved_by
 from bncheck.proto.graphs_pb2 import MetaGraphDef, VariableDef
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
-    from bncheck.proto.graphs_pb2 import CollectionDef, NodeDef
+    from bncheck.graph.inline import Node
+    from bncheck.proto.graphs_pb2 import CollectionDef
 
 _M = TypeVar("_M", bound=Message)
 
 _LARGEST = (1 << 31) - 1  # protobuf's own limit for one message
 _BATCH_NORM_OPS = frozenset(("FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3"))
 _FUSED_EPSILON = 1e-4  # the op's default where the attribute is stripped
-_ASSIGN_OPS = frozenset(("Assign", "AssignVariableOp"))
+ASSIGN_OPS = frozenset(("Assign", "AssignVariableOp"))
 _SUBTRACT_OPS = frozenset(("AssignSub", "AssignSubVariableOp"))
 _RESTORE_OPS = frozenset(("Restore", "RestoreSlice", "RestoreV2"))
 _ADD_OPS = frozenset(("Add", "AddV2"))
-_APPLY_PREFIXES = ("Apply", "ResourceApply", "SparseApply", "ResourceSparseApply")
 
 
 def read_meta_graph(path: str) -> Graph:
@@ -50,7 +57,11 @@ def read_message(path: str, message: _M, what: str) -> _M:
     """
     with RegularFile(path) as file:
         if file.size > _LARGEST:
-            raise UnsupportedError(path, "is larger than 2 GiB, which no protobuf message can be")
+            raise UnsupportedError(
+                path,
+                "is larger than 2 GiB, which no protobuf message can be",
+                remedy="Use --no-graph to judge the checkpoint alone, or a graph without weights.",
+            )
         description = describe(file)
         if description != UNKNOWN:
             raise NotACheckpointError(path, f"is no {what} but {description}")
@@ -66,22 +77,33 @@ def read_message(path: str, message: _M, what: str) -> _M:
     return message
 
 
-def graph_of(path: str, meta: MetaGraphDef, kind: str) -> Graph:
+def graph_of(
+    path: str,
+    meta: MetaGraphDef,
+    kind: str,
+    *,
+    save_ops: Sequence[str] = (),
+    flow: Dataflow | None = None,
+) -> Graph:
     """Return what a MetaGraphDef with variables in collections says; `path` is where it is from.
 
-    Raises DamagedError where it contradicts itself.
+    `save_ops` are the names of its Saver's, where no SaverDef tells them; `flow` is that of its
+    nodes, where it is there already. Raises DamagedError where it contradicts itself.
     """
-    return _Builder(path, meta, kind).build()
+    return _Builder(path, meta, kind, save_ops, flow or Dataflow(meta.graph_def)).build()
 
 
 class _Builder:
     """One MetaGraphDef on its way to a Graph."""
 
-    def __init__(self, path: str, meta: MetaGraphDef, kind: str) -> None:
+    def __init__(
+        self, path: str, meta: MetaGraphDef, kind: str, save_ops: Sequence[str], flow: Dataflow
+    ) -> None:
+        self._save_ops = save_ops
         self._path = path
         self._meta = meta
         self._kind = kind
-        self._flow = Dataflow(meta.graph_def)
+        self._flow = flow
         # The variable op of a part of `x` is `x/part_0`; everything else goes by the full name.
         self._full_name: dict[str, str] = {}
 
@@ -95,9 +117,7 @@ class _Builder:
                 if definition.initializer_name or not parts:  # a mere name adds nothing
                     parts.append(definition)
             names[collection] = tuple(dict.fromkeys(map(self._name, members)))
-        if not names["variables"] and any(
-            node.op in VARIABLE_OPS for node in self._flow.nodes.values()
-        ):
+        if not names["variables"] and not self._flow.is_frozen:
             raise DamagedError(
                 self._path,
                 "has variables in its graph and lists none: it is cut off, or was stripped",
@@ -106,6 +126,8 @@ class _Builder:
         variables = {name: self._variable(name, parts) for name, parts in definitions.items()}
         updates = self._meta.collection_def.get("update_ops")
         averages = self._averages()
+        program = self._program()
+        layers = find_layers(self._flow, program)
         return Graph(
             source=self._path,
             kind=self._kind,
@@ -117,7 +139,8 @@ class _Builder:
             normalized=self._normalized(),
             epsilon=self._epsilons(),
             update_ops=len(set(updates.node_list.value)) if updates else 0,
-            role=self._role(),
+            role=self._role(trains=bool(program.steps), uses=bool(layers)),
+            layers=layers,
             tensorflow_version=self._meta.meta_info_def.tensorflow_version,
         )
 
@@ -146,7 +169,7 @@ class _Builder:
             declared = node.attr["shape"].shape
             if not declared.unknown_rank and all(dim.size >= 0 for dim in declared.dim):
                 shape = tuple(dim.size for dim in declared.dim)
-        if first.HasField("save_slice_info_def"):
+        if first.save_slice_info_def.full_shape:
             shape = tuple(first.save_slice_info_def.full_shape)
         initials = {self._initial(part) for part in parts}
         return GraphVariable(
@@ -178,32 +201,18 @@ class _Builder:
 
         None without a Saver.
         """
-        saver = self._meta.saver_def
-        if not saver.save_tensor_name:
-            return None
+        told = self._meta.saver_def.save_tensor_name
+        sinks = [told] if told else self._save_ops
         saved: dict[str, str] = {}
         found = False
-        for node in self._flow.ancestors([saver.save_tensor_name], stop_at=SAVE_OPS):
+        for node in self._flow.ancestors(sinks, stop_at=SAVE_OPS):
             if node.op in SAVE_OPS:
                 found = True
-                for name, tensor in self._saved_by(node):
+                for name, _, tensor in saved_by(self._flow, node):
                     # A distribution strategy saves the mean over its replicas, not a variable.
                     for variable in self._flow.variables_behind(tensor) or (name,):
                         saved[self._full_name.get(variable, variable)] = name
         return saved if found else None
-
-    def _saved_by(self, node: NodeDef) -> Iterable[tuple[str, str]]:
-        """Return one save op's names and tensors; its inputs: file, names, (slices,) tensors."""
-        if len(node.input) < 2:
-            return ()
-        constant = self._flow.node(node.input[1])
-        if constant is None or constant.op != "Const":
-            return ()
-        first = 2 if node.op == "Save" else 3
-        tensors = [tensor for tensor in node.input if not tensor.startswith("^")][first:]
-        names = _strings(constant, len(tensors))
-        decoded = (name.decode("utf-8", "surrogateescape") for name in names)
-        return zip(decoded, tensors, strict=False)
 
     def _averages(self) -> dict[str, list[float]]:
         """Return the momentum of each update of each moving average, by variable.
@@ -213,13 +222,13 @@ class _Builder:
         (...)`.
         """
         averages: dict[str, list[float]] = {}
-        for node in self._flow.nodes.values():
+        for node in self._flow.of(*_SUBTRACT_OPS, *ASSIGN_OPS):
             if len(node.input) < 2:
                 continue
             momenta: set[float] = set()
             if node.op in _SUBTRACT_OPS:
                 momenta = {1 - factor for factor in self._factors(node.input[1]) if 0 < factor <= 1}
-            elif node.op in _ASSIGN_OPS:
+            else:
                 momenta = self._kept_fractions(node)
             if len(momenta) == 1:
                 momentum = float(f"{momenta.pop():.7g}")  # as precise as the float32 that it was
@@ -235,7 +244,7 @@ class _Builder:
             return set()
         return {c for factor in product.input[:2] for c in self._flow.constants_behind(factor)}
 
-    def _kept_fractions(self, assign: NodeDef) -> set[float]:
+    def _kept_fractions(self, assign: Node) -> set[float]:
         """Return how much of its own value an assigned variable keeps: `v = v * momentum + ...`."""
         total = self._flow.node(assign.input[1])
         if total is None or total.op not in _ADD_OPS:
@@ -254,8 +263,7 @@ class _Builder:
         """Return the variables that fused batch-norm ops take as scale and offset."""
         return frozenset(
             self._full_name.get(variable, variable)
-            for node in self._flow.nodes.values()
-            if node.op in _BATCH_NORM_OPS
+            for node in self._flow.of(*_BATCH_NORM_OPS)
             for tensor in node.input[1:3]
             for variable in self._flow.variables_behind(tensor)
         )
@@ -263,11 +271,11 @@ class _Builder:
     def _epsilons(self) -> Mapping[str, float]:
         """Return each batch norm's epsilon by the variables that it reads, fused or not."""
         epsilons: dict[str, float] = {}
-        for node in self._flow.nodes.values():
-            if node.op in _BATCH_NORM_OPS:
-                stored = node.attr["epsilon"].f if "epsilon" in node.attr else _FUSED_EPSILON
-                self._note(epsilons, node.input[1:5], stored)
-            elif node.op in _ADD_OPS and len(node.input) >= 2:
+        for node in self._flow.of(*_BATCH_NORM_OPS):
+            stored = node.attr["epsilon"].f if "epsilon" in node.attr else _FUSED_EPSILON
+            self._note(epsilons, node.input[1:5], stored)
+        for node in self._flow.of(*_ADD_OPS):
+            if len(node.input) >= 2:
                 for value, other in (node.input[:2], reversed(node.input[:2])):
                     constants = self._flow.constants_behind(other)
                     if len(constants) == 1 and 0 < min(constants) < 0.1:
@@ -279,12 +287,20 @@ class _Builder:
             for variable in self._flow.variables_behind(tensor):
                 epsilons[self._full_name.get(variable, variable)] = float(f"{epsilon:.7g}")
 
-    def _role(self) -> str:
-        trained = any(node.op.startswith(_APPLY_PREFIXES) for node in self._flow.nodes.values())
-        return "training" if trained or "train_op" in self._meta.collection_def else "unknown"
+    def _program(self) -> Program:
+        trainable, initializers = set(), set()
+        for name in ("variables", "trainable_variables"):
+            for definition in self._members(self._meta.collection_def.get(name)):
+                initializers.add(node_name(definition.initializer_name))
+                if name == "trainable_variables":
+                    trainable.add(node_name(definition.variable_name))
+        return Program(
+            names=self._full_name,
+            steps=training_ops(self._flow, trainable, initializers),
+            signatures=signature_outputs(self._meta),
+        )
 
-
-def _strings(constant: NodeDef, count: int) -> list[bytes]:
-    """Return `count` elements of a string constant; a shorter list repeats its last one."""
-    strings = list(constant.attr["value"].tensor.string_val)
-    return (strings + strings[-1:] * (count - len(strings)))[:count]
+    def _role(self, *, trains: bool, uses: bool) -> str:
+        if trains or "train_op" in self._meta.collection_def:
+            return "training"
+        return "serving" if uses or "Placeholder" in self._flow.ops else "unknown"

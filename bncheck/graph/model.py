@@ -48,6 +48,27 @@ class GraphVariable(NamedTuple):
     restored: bool = False
 
 
+class GraphLayer(NamedTuple):
+    """One batch norm of a graph, told by its ops.
+
+    `roles` are variables by role ("gamma"), `updates` the ops that move its statistics. `trains`
+    says that the graph normalizes with the batch's own statistics somewhere, `runs` whether a
+    training step reaches an update of each statistic (None without a step or without updates).
+    `serves` is what the outputs of a graph for serving normalize with: "moving", "batch",
+    "undecided" where the caller feeds the choice, empty where they do not use the layer.
+    `written` are updates that those outputs depend on.
+    """
+
+    name: str
+    roles: Mapping[str, str]
+    fused: bool = False
+    updates: tuple[str, ...] = ()
+    trains: bool = False
+    runs: bool | None = None
+    serves: str = ""
+    written: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True)
 class Graph:
     """A program's variables and what can be read off its nodes.
@@ -56,7 +77,8 @@ class Graph:
     variable that the graph's own Saver saves to its name in the checkpoint; None where the graph
     has no Saver. `momentum` and `epsilon` are by variable name, where an update op or a batch-norm
     op has them as constants; `updates` counts a variable's update ops, `normalized` are the scales
-    and offsets of fused batch-norm ops, `update_ops` is the size of UPDATE_OPS. `structure` tells
+    and offsets of fused batch-norm ops, `update_ops` is the size of UPDATE_OPS. `layers` are its
+    batch norms, told by structure and not by names. `structure` tells
     of the variables of another checkpoint that stands for the graph, `configs` is what Keras says
     of the layer that a variable belongs to.
     """
@@ -73,6 +95,7 @@ class Graph:
     normalized: frozenset[str] = frozenset()
     role: str = "unknown"
     tensorflow_version: str = ""
+    layers: tuple[GraphLayer, ...] = ()
     structure: Structure = NO_STRUCTURE
     configs: Mapping[str, LayerConfig] = field(default_factory=dict)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from bncheck.checkpoint.bundle import TensorBundle
 from bncheck.checkpoint.dtypes import dtype_name
@@ -19,6 +19,9 @@ from bncheck.checkpoint.location import variables_prefix
 from bncheck.checkpoint.object_graph import OBJECT_GRAPH, load_objects, read_structure
 from bncheck.checkpoint.structure import NO_STRUCTURE
 from bncheck.errors import BncheckError, NotACheckpointError, UnsupportedError
+from bncheck.graph.conditions import sources
+from bncheck.graph.dataflow import Dataflow, node_name
+from bncheck.graph.layers import Program, find_layers, signature_outputs, training_ops
 from bncheck.graph.meta_graph import graph_of, read_message
 from bncheck.graph.model import Graph, GraphVariable
 from bncheck.graph.text_form import read_text_message
@@ -26,9 +29,11 @@ from bncheck.proto.graphs_pb2 import SavedModel
 from bncheck.proto.objects_pb2 import SavedMetadata
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping
 
     from bncheck.checkpoint.structure import LayerConfig, Structure
+    from bncheck.graph.inline import Node
+    from bncheck.graph.model import GraphLayer
     from bncheck.proto.graphs_pb2 import MetaGraphDef
     from bncheck.proto.objects_pb2 import SavedObjectGraph, SavedVariable
 
@@ -38,6 +43,7 @@ CHUNKED: Final = "saved_model.cpb"
 _KERAS: Final = "keras_metadata.pb"
 _SERVE: Final = "serve"
 _LAYER: Final = "_tf_keras_layer"
+_MOST_GRAPHS: Final = 64  # MetaGraphs; those of TensorFlow's own examples are at most four
 
 
 def read_saved_model(directory: str) -> Graph:
@@ -47,11 +53,27 @@ def read_saved_model(directory: str) -> Graph:
     others know of the training (momentum, update ops) is added. Raises BncheckError where the file
     is damaged or of a form that is not read.
     """
-    path, model = _read(directory)
+    return graph_of_saved_model(*_read(directory))
+
+
+def graph_of_saved_model(path: str, model: SavedModel) -> Graph:
+    """Return what a SavedModel says; `path` is the file that it is from.
+
+    Raises as `read_saved_model` does.
+    """
+    directory = os.path.dirname(path)
     if not model.meta_graphs:
         raise NotACheckpointError(path, "is a protobuf message, but no SavedModel")
+    if len(model.meta_graphs) > _MOST_GRAPHS:
+        raise UnsupportedError(
+            path,
+            f"holds {len(model.meta_graphs)} MetaGraphs; a SavedModel has one for each of its uses",
+            remedy="--no-graph judges its variables alone.",
+        )
+    with_objects = any(meta.HasField("object_graph_def") for meta in model.meta_graphs)
+    stored = _stored(directory) if with_objects else None
     graphs = [
-        _graph(path, directory, meta)
+        _graph(path, directory, meta, stored)
         for meta in sorted(model.meta_graphs, key=lambda m: _SERVE not in m.meta_info_def.tags)
     ]
     first, *others = graphs
@@ -89,12 +111,12 @@ def _read(directory: str) -> tuple[str, SavedModel]:
     )
 
 
-def _graph(path: str, directory: str, meta: MetaGraphDef) -> Graph:
+def _graph(path: str, directory: str, meta: MetaGraphDef, stored: _Stored | None) -> Graph:
     serving = _SERVE in meta.meta_info_def.tags
     if not meta.HasField("object_graph_def"):
         graph = graph_of(path, meta, "saved-model")
         return replace(graph, role="serving") if serving else graph
-    names, structure = _names(directory, meta.object_graph_def)
+    names = _names(meta.object_graph_def, stored)
     nodes = meta.object_graph_def.nodes
     variables = {name: _variable(name, nodes[number].variable) for number, name in names.items()}
     trainable = {name for number, name in names.items() if nodes[number].variable.trainable}
@@ -108,40 +130,104 @@ def _graph(path: str, directory: str, meta: MetaGraphDef) -> Graph:
         },
         role="serving" if serving else "unknown",
         tensorflow_version=meta.meta_info_def.tensorflow_version,
-        structure=structure,
+        layers=_layers(meta, names, trainable),
+        structure=stored.structure if stored else NO_STRUCTURE,
         configs=dict(_configs(directory, meta.object_graph_def, names)),
     )
 
 
-def _names(directory: str, objects: SavedObjectGraph) -> tuple[dict[int, str], Structure]:
-    """Return each variable node's key in the SavedModel's own bundle, and what that tells of it.
+def _layers(
+    meta: MetaGraphDef, names: Mapping[int, str], trainable: Collection[str]
+) -> tuple[GraphLayer, ...]:
+    """Return the batch norms that the signatures' functions go through, by their variables' keys.
+
+    The objects that a function is bound to say which variables its call's last inputs are; else the
+    graph's own restore says which key a variable gets. Functions that no signature calls, like
+    those for training, are stored beside them and do not count.
+    """
+    flow = Dataflow(meta.graph_def)
+    keys = _restored_keys(flow)
+    functions = meta.object_graph_def.concrete_functions
+    for node in meta.graph_def.node:
+        name = node.attr["f"].func.name if "f" in node.attr else ""
+        bound = functions[name].bound_inputs if name in functions else ()
+        for tensor, number in zip(reversed(node.input), reversed(bound), strict=False):
+            if number in names:
+                keys[node_name(tensor)] = names[number]
+    steps = training_ops(flow, [op for op, key in keys.items() if key in trainable], ())
+    return find_layers(flow, Program(keys, steps, signature_outputs(meta)))
+
+
+def _restored_keys(flow: Dataflow) -> dict[str, str]:
+    """Return the key that each variable op gets its value from in the graph's own restore."""
+    keys: dict[str, str] = {}
+    for node in flow.of("AssignVariableOp"):
+        if len(node.input) < 2:
+            continue
+        for source in sources(flow, node.input[1]):
+            if source.node.op == "RestoreV2":
+                key = _restored_key(flow, source.node, source.output)
+                keys |= dict.fromkeys(flow.variables_behind(node.input[0]), key) if key else {}
+    return keys
+
+
+def _restored_key(flow: Dataflow, restore: Node, output: int) -> str:
+    """Return the key that an output of a RestoreV2 op reads; empty where it is computed."""
+    names = restore.input[1] if len(restore.input) > 1 else ""
+    constant = next((each.node for each in sources(flow, names) if each.node.op == "Const"), None)
+    if constant is None or "value" not in constant.attr:
+        return ""
+    strings = constant.attr["value"].tensor.string_val
+    return strings[output].decode("utf-8", "surrogateescape") if output < len(strings) else ""
+
+
+class _Stored(NamedTuple):
+    """The object graph of a SavedModel's own bundle: each node's edges and keys, by its number."""
+
+    edges: list[dict[str, int]]
+    keys: list[list[str]]
+    structure: Structure
+
+
+def _stored(directory: str) -> _Stored | None:
+    """Read a SavedModel's own bundle, once for all MetaGraphs; None where it tells nothing."""
+    try:
+        bundle = TensorBundle(variables_prefix(directory))
+        if OBJECT_GRAPH not in bundle.variables:
+            return None
+        nodes = load_objects(bundle).nodes
+    except BncheckError:
+        # The audit of the checkpoint itself says so; another graph's variables still have names.
+        return None
+    keys = [[attribute.checkpoint_key for attribute in node.attributes] for node in nodes]
+    return _Stored(
+        edges=[{child.local_name: child.node_id for child in node.children} for node in nodes],
+        keys=[[key for key in each if key in bundle.variables] for each in keys],
+        structure=read_structure(bundle),
+    )
+
+
+def _names(objects: SavedObjectGraph, stored: _Stored | None) -> dict[int, str]:
+    """Return each variable node's key in the SavedModel's own bundle.
 
     Nodes and keys are brought together as a restore does it: both graphs are walked from the root
     along edges of the same name. A variable that the bundle lacks goes by its own name.
     """
-    try:
-        bundle = TensorBundle(variables_prefix(directory))
-        if OBJECT_GRAPH not in bundle.variables:
-            return _own_names(objects, {}), NO_STRUCTURE
-        stored = load_objects(bundle).nodes
-    except BncheckError:
-        # The audit of the checkpoint itself says so; another graph's variables still have names.
-        return _own_names(objects, {}), NO_STRUCTURE
-    edges = [{child.local_name: child.node_id for child in node.children} for node in stored]
     keys: dict[int, str] = {}
-    pending = [(0, 0)] if objects.nodes and stored else []
+    if stored is None:
+        return _own_names(objects, keys)
+    pending = [(0, 0)] if objects.nodes and stored.edges else []
     seen = {0}
     for number, other in pending:  # grows while it is walked
-        for attribute in stored[other].attributes:
-            if attribute.checkpoint_key in bundle.variables:
-                keys.setdefault(number, attribute.checkpoint_key)
+        for key in stored.keys[other][:1]:
+            keys[number] = key
         for child in objects.nodes[number].children:
-            match = edges[other].get(child.local_name, -1)
-            known = 0 <= child.node_id < len(objects.nodes) and 0 <= match < len(stored)
+            match = stored.edges[other].get(child.local_name, -1)
+            known = 0 <= child.node_id < len(objects.nodes) and 0 <= match < len(stored.edges)
             if known and child.node_id not in seen:
                 seen.add(child.node_id)
                 pending.append((child.node_id, match))
-    return _own_names(objects, keys), read_structure(bundle)
+    return _own_names(objects, keys)
 
 
 def _own_names(objects: SavedObjectGraph, keys: Mapping[int, str]) -> dict[int, str]:

@@ -9,10 +9,10 @@ from google.protobuf.message import Message
 
 from bncheck.checkpoint.dtypes import NAMES
 from bncheck.checkpoint.files import RegularFile
-from bncheck.errors import DamagedError
+from bncheck.errors import DamagedError, UnsupportedError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
 _M = TypeVar("_M", bound=Message)
 
@@ -23,13 +23,55 @@ _SPELLED: Final = {
     "float16": "HALF",
 }
 # Enums are numbers in bncheck's messages, so that values which are newer than it are no errors.
-_ENUMS: Final[Mapping[str, int]] = {
+ENUMS: Final[Mapping[str, int]] = {
     f"DT_{_SPELLED.get(name, name.upper())}": number for number, name in NAMES.items()
 } | {"LEGACY": 0, "V1": 1, "V2": 2}
 _REFERENCE: Final = 100
-_FIELD: Final = re.compile(
-    r""""(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|\#[^\n]*|(\w+\s*:\s*)([A-Z][A-Z0-9_]+)\b"""
+_LARGEST: Final = (1 << 31) - 1  # bytes, as of a binary message
+# Each of these reads a text once from its start to its end, whatever it is: a word is tried at its
+# start alone, and a string that does not end goes to where it could.
+_STRINGS: Final = r""""(?:[^"\\]|\\.)*"?|'(?:[^'\\]|\\.)*'?|\#[^\n]*"""
+# A field that holds a message, and what may stand before it: strings, comments, other messages.
+_TOKEN: Final = re.compile(_STRINGS + r"|[{}<>]|(?<!\w)(\w+)(?=\s*(?::\s*)?[{<])")
+_FIELD: Final = re.compile(_STRINGS + r"|(?<!\w)(\w+\s*:\s*)([A-Z][A-Z0-9_]+)\b")
+
+# Attributes that say nothing of a variable, as TensorFlow lays them out. They are most of an
+# Estimator's graph, and what is parsed takes 1 s a megabyte.
+_UNREAD: Final = re.compile(
+    r"""(?m)^([ ]*)attr[ ]\{\n\1[ ]+key:[ ]"_(?:class|output_shapes)"\n(?:\1[ ]+.*\n)*\1\}\n"""
 )
+
+
+def field_among(text: str, names: Collection[str]) -> str | None:
+    """Return the first field of a text's outermost message that is one of the names.
+
+    All of them are fields that hold messages: `node { ... }`.
+    """
+    depth = 0
+    for match in _TOKEN.finditer(text):
+        if depth == 0 and match[1] in names:
+            return match[1]
+        depth += (match[0] in ("{", "<")) - (match[0] in ("}", ">"))
+    return None
+
+
+def read_text(path: str) -> str | None:
+    """Return the text that a file is, None where it is no UTF-8.
+
+    Raises as `RegularFile` does, and UnsupportedError beyond 2 GiB.
+    """
+    with RegularFile(path) as file:
+        if file.size > _LARGEST:
+            raise UnsupportedError(
+                path,
+                "is a text of more than 2 GiB",
+                remedy="Write the graph in binary form: tf.io.write_graph(..., as_text=False).",
+            )
+        data = file.read(0, file.size, "the text")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return None
 
 
 def read_text_message(path: str, message: _M, what: str) -> _M:
@@ -38,19 +80,32 @@ def read_text_message(path: str, message: _M, what: str) -> _M:
     Raises NotFoundError where it cannot be opened, and DamagedError, with the line, where it is no
     such text.
     """
+    text = read_text(path)
+    if text is None:
+        raise DamagedError(path, f"is no {what} in text form")
+    return parse_text_message(path, text, message, what)
+
+
+def parse_text_message(path: str, text: str, message: _M, what: str) -> _M:
+    """Read a text that is one message; raises as `read_text_message` does."""
     from google.protobuf import text_format  # 8 ms, and few graphs are texts
 
-    with RegularFile(path) as file:
-        data = file.read(0, file.size, "the text")
     try:
-        text = _FIELD.sub(_number, data.decode("utf-8"))
         return text_format.Parse(
-            text, message, allow_unknown_field=True, allow_unknown_extension=True
+            _FIELD.sub(_number, _UNREAD.sub(_blank, text)),
+            message,
+            allow_unknown_field=True,
+            allow_unknown_extension=True,
         )
-    except (text_format.ParseError, UnicodeError, RecursionError) as error:
+    except (text_format.ParseError, RecursionError) as error:
         line = getattr(error, "GetLine", lambda: None)()
         where = f" (line {line})" if line else ""
         raise DamagedError(path, f"is no {what} in text form{where}") from None
+
+
+def _blank(match: re.Match[str]) -> str:
+    """Return as many empty lines, so that an error names the right one."""
+    return "\n" * match[0].count("\n")
 
 
 def _number(match: re.Match[str]) -> str:
@@ -59,6 +114,6 @@ def _number(match: re.Match[str]) -> str:
     if name is None:
         return match[0]
     plain = name.removesuffix("_REF")
-    if plain not in _ENUMS:
+    if plain not in ENUMS:
         return f"{field}0"
-    return f"{field}{_ENUMS[plain] + (_REFERENCE if plain != name else 0)}"
+    return f"{field}{ENUMS[plain] + (_REFERENCE if plain != name else 0)}"

@@ -4,7 +4,8 @@ isort:skip_file
 The messages of a MetaGraphDef, as far as bncheck reads them.
 
 Field numbers and wire types are those of tensorflow/core/protobuf/{meta_graph,saved_model,saver}.proto and
-tensorflow/core/framework/{graph,node_def,attr_value,variable}.proto; see tensors.proto for the rest.
+tensorflow/core/framework/{graph,node_def,attr_value,function,op_def,variable}.proto; see tensors.proto for
+the rest.
 """
 
 import bncheck.proto.objects_pb2
@@ -17,6 +18,21 @@ import google.protobuf.message
 import typing
 
 DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
+
+@typing.final
+class NameAttrList(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: builtins.int
+    name: builtins.str
+    def __init__(
+        self,
+        *,
+        name: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["name", b"name"]) -> None: ...
+
+global___NameAttrList = NameAttrList
 
 @typing.final
 class AttrValue(google.protobuf.message.Message):
@@ -32,6 +48,7 @@ class AttrValue(google.protobuf.message.Message):
         B_FIELD_NUMBER: builtins.int
         TYPE_FIELD_NUMBER: builtins.int
         SHAPE_FIELD_NUMBER: builtins.int
+        FUNC_FIELD_NUMBER: builtins.int
         @property
         def s(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.bytes]: ...
         @property
@@ -44,6 +61,8 @@ class AttrValue(google.protobuf.message.Message):
         def type(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]: ...
         @property
         def shape(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[bncheck.proto.tensors_pb2.TensorShapeProto]: ...
+        @property
+        def func(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___NameAttrList]: ...
         def __init__(
             self,
             *,
@@ -53,8 +72,9 @@ class AttrValue(google.protobuf.message.Message):
             b: collections.abc.Iterable[builtins.bool] | None = ...,
             type: collections.abc.Iterable[builtins.int] | None = ...,
             shape: collections.abc.Iterable[bncheck.proto.tensors_pb2.TensorShapeProto] | None = ...,
+            func: collections.abc.Iterable[global___NameAttrList] | None = ...,
         ) -> None: ...
-        def ClearField(self, field_name: typing.Literal["b", b"b", "f", b"f", "i", b"i", "s", b"s", "shape", b"shape", "type", b"type"]) -> None: ...
+        def ClearField(self, field_name: typing.Literal["b", b"b", "f", b"f", "func", b"func", "i", b"i", "s", b"s", "shape", b"shape", "type", b"type"]) -> None: ...
 
     LIST_FIELD_NUMBER: builtins.int
     S_FIELD_NUMBER: builtins.int
@@ -64,6 +84,7 @@ class AttrValue(google.protobuf.message.Message):
     TYPE_FIELD_NUMBER: builtins.int
     SHAPE_FIELD_NUMBER: builtins.int
     TENSOR_FIELD_NUMBER: builtins.int
+    FUNC_FIELD_NUMBER: builtins.int
     s: builtins.bytes
     i: builtins.int
     f: builtins.float
@@ -75,6 +96,8 @@ class AttrValue(google.protobuf.message.Message):
     def shape(self) -> bncheck.proto.tensors_pb2.TensorShapeProto: ...
     @property
     def tensor(self) -> bncheck.proto.tensors_pb2.TensorProto: ...
+    @property
+    def func(self) -> global___NameAttrList: ...
     def __init__(
         self,
         *,
@@ -86,10 +109,11 @@ class AttrValue(google.protobuf.message.Message):
         type: builtins.int = ...,
         shape: bncheck.proto.tensors_pb2.TensorShapeProto | None = ...,
         tensor: bncheck.proto.tensors_pb2.TensorProto | None = ...,
+        func: global___NameAttrList | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["b", b"b", "f", b"f", "i", b"i", "list", b"list", "s", b"s", "shape", b"shape", "tensor", b"tensor", "type", b"type", "value", b"value"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["b", b"b", "f", b"f", "i", b"i", "list", b"list", "s", b"s", "shape", b"shape", "tensor", b"tensor", "type", b"type", "value", b"value"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["value", b"value"]) -> typing.Literal["list", "s", "i", "f", "b", "type", "shape", "tensor"] | None: ...
+    def HasField(self, field_name: typing.Literal["b", b"b", "f", b"f", "func", b"func", "i", b"i", "list", b"list", "s", b"s", "shape", b"shape", "tensor", b"tensor", "type", b"type", "value", b"value"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["b", b"b", "f", b"f", "func", b"func", "i", b"i", "list", b"list", "s", b"s", "shape", b"shape", "tensor", b"tensor", "type", b"type", "value", b"value"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["value", b"value"]) -> typing.Literal["list", "s", "i", "f", "b", "type", "shape", "tensor", "func"] | None: ...
 
 global___AttrValue = AttrValue
 
@@ -138,23 +162,140 @@ class NodeDef(google.protobuf.message.Message):
 global___NodeDef = NodeDef
 
 @typing.final
+class OpDef(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    @typing.final
+    class ArgDef(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        NAME_FIELD_NUMBER: builtins.int
+        name: builtins.str
+        def __init__(
+            self,
+            *,
+            name: builtins.str = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["name", b"name"]) -> None: ...
+
+    NAME_FIELD_NUMBER: builtins.int
+    INPUT_ARG_FIELD_NUMBER: builtins.int
+    OUTPUT_ARG_FIELD_NUMBER: builtins.int
+    name: builtins.str
+    @property
+    def input_arg(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___OpDef.ArgDef]: ...
+    @property
+    def output_arg(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___OpDef.ArgDef]: ...
+    def __init__(
+        self,
+        *,
+        name: builtins.str = ...,
+        input_arg: collections.abc.Iterable[global___OpDef.ArgDef] | None = ...,
+        output_arg: collections.abc.Iterable[global___OpDef.ArgDef] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["input_arg", b"input_arg", "name", b"name", "output_arg", b"output_arg"]) -> None: ...
+
+global___OpDef = OpDef
+
+@typing.final
+class FunctionDef(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    @typing.final
+    class RetEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.str
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.str = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
+    @typing.final
+    class ControlRetEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.str
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.str = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
+    SIGNATURE_FIELD_NUMBER: builtins.int
+    NODE_DEF_FIELD_NUMBER: builtins.int
+    RET_FIELD_NUMBER: builtins.int
+    CONTROL_RET_FIELD_NUMBER: builtins.int
+    @property
+    def signature(self) -> global___OpDef: ...
+    @property
+    def node_def(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___NodeDef]: ...
+    @property
+    def ret(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]: ...
+    @property
+    def control_ret(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        signature: global___OpDef | None = ...,
+        node_def: collections.abc.Iterable[global___NodeDef] | None = ...,
+        ret: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
+        control_ret: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["signature", b"signature"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["control_ret", b"control_ret", "node_def", b"node_def", "ret", b"ret", "signature", b"signature"]) -> None: ...
+
+global___FunctionDef = FunctionDef
+
+@typing.final
+class FunctionDefLibrary(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    FUNCTION_FIELD_NUMBER: builtins.int
+    @property
+    def function(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___FunctionDef]: ...
+    def __init__(
+        self,
+        *,
+        function: collections.abc.Iterable[global___FunctionDef] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["function", b"function"]) -> None: ...
+
+global___FunctionDefLibrary = FunctionDefLibrary
+
+@typing.final
 class GraphDef(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     NODE_FIELD_NUMBER: builtins.int
+    LIBRARY_FIELD_NUMBER: builtins.int
     VERSIONS_FIELD_NUMBER: builtins.int
     @property
     def node(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___NodeDef]: ...
+    @property
+    def library(self) -> global___FunctionDefLibrary: ...
     @property
     def versions(self) -> bncheck.proto.tensors_pb2.VersionDef: ...
     def __init__(
         self,
         *,
         node: collections.abc.Iterable[global___NodeDef] | None = ...,
+        library: global___FunctionDefLibrary | None = ...,
         versions: bncheck.proto.tensors_pb2.VersionDef | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["versions", b"versions"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["node", b"node", "versions", b"versions"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["library", b"library", "versions", b"versions"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["library", b"library", "node", b"node", "versions", b"versions"]) -> None: ...
 
 global___GraphDef = GraphDef
 
@@ -255,6 +396,79 @@ class MetaInfoDef(google.protobuf.message.Message):
 global___MetaInfoDef = MetaInfoDef
 
 @typing.final
+class TensorInfo(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: builtins.int
+    name: builtins.str
+    def __init__(
+        self,
+        *,
+        name: builtins.str = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["encoding", b"encoding", "name", b"name"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["encoding", b"encoding", "name", b"name"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["encoding", b"encoding"]) -> typing.Literal["name"] | None: ...
+
+global___TensorInfo = TensorInfo
+
+@typing.final
+class SignatureDef(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    @typing.final
+    class InputsEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        @property
+        def value(self) -> global___TensorInfo: ...
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: global___TensorInfo | None = ...,
+        ) -> None: ...
+        def HasField(self, field_name: typing.Literal["value", b"value"]) -> builtins.bool: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
+    @typing.final
+    class OutputsEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        @property
+        def value(self) -> global___TensorInfo: ...
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: global___TensorInfo | None = ...,
+        ) -> None: ...
+        def HasField(self, field_name: typing.Literal["value", b"value"]) -> builtins.bool: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
+    INPUTS_FIELD_NUMBER: builtins.int
+    OUTPUTS_FIELD_NUMBER: builtins.int
+    @property
+    def inputs(self) -> google.protobuf.internal.containers.MessageMap[builtins.str, global___TensorInfo]: ...
+    @property
+    def outputs(self) -> google.protobuf.internal.containers.MessageMap[builtins.str, global___TensorInfo]: ...
+    def __init__(
+        self,
+        *,
+        inputs: collections.abc.Mapping[builtins.str, global___TensorInfo] | None = ...,
+        outputs: collections.abc.Mapping[builtins.str, global___TensorInfo] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["inputs", b"inputs", "outputs", b"outputs"]) -> None: ...
+
+global___SignatureDef = SignatureDef
+
+@typing.final
 class MetaGraphDef(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -276,10 +490,29 @@ class MetaGraphDef(google.protobuf.message.Message):
         def HasField(self, field_name: typing.Literal["value", b"value"]) -> builtins.bool: ...
         def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
 
+    @typing.final
+    class SignatureDefEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        @property
+        def value(self) -> global___SignatureDef: ...
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: global___SignatureDef | None = ...,
+        ) -> None: ...
+        def HasField(self, field_name: typing.Literal["value", b"value"]) -> builtins.bool: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
     META_INFO_DEF_FIELD_NUMBER: builtins.int
     GRAPH_DEF_FIELD_NUMBER: builtins.int
     SAVER_DEF_FIELD_NUMBER: builtins.int
     COLLECTION_DEF_FIELD_NUMBER: builtins.int
+    SIGNATURE_DEF_FIELD_NUMBER: builtins.int
     OBJECT_GRAPH_DEF_FIELD_NUMBER: builtins.int
     @property
     def meta_info_def(self) -> global___MetaInfoDef: ...
@@ -290,6 +523,8 @@ class MetaGraphDef(google.protobuf.message.Message):
     @property
     def collection_def(self) -> google.protobuf.internal.containers.MessageMap[builtins.str, global___CollectionDef]: ...
     @property
+    def signature_def(self) -> google.protobuf.internal.containers.MessageMap[builtins.str, global___SignatureDef]: ...
+    @property
     def object_graph_def(self) -> bncheck.proto.objects_pb2.SavedObjectGraph: ...
     def __init__(
         self,
@@ -298,10 +533,11 @@ class MetaGraphDef(google.protobuf.message.Message):
         graph_def: global___GraphDef | None = ...,
         saver_def: global___SaverDef | None = ...,
         collection_def: collections.abc.Mapping[builtins.str, global___CollectionDef] | None = ...,
+        signature_def: collections.abc.Mapping[builtins.str, global___SignatureDef] | None = ...,
         object_graph_def: bncheck.proto.objects_pb2.SavedObjectGraph | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["graph_def", b"graph_def", "meta_info_def", b"meta_info_def", "object_graph_def", b"object_graph_def", "saver_def", b"saver_def"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["collection_def", b"collection_def", "graph_def", b"graph_def", "meta_info_def", b"meta_info_def", "object_graph_def", b"object_graph_def", "saver_def", b"saver_def"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["collection_def", b"collection_def", "graph_def", b"graph_def", "meta_info_def", b"meta_info_def", "object_graph_def", b"object_graph_def", "saver_def", b"saver_def", "signature_def", b"signature_def"]) -> None: ...
 
 global___MetaGraphDef = MetaGraphDef
 

@@ -15,13 +15,15 @@ _sym_db = _symbol_database.Default()
 from bncheck.proto import tensors_pb2 as bncheck_dot_proto_dot_tensors__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x62ncheck/proto/objects.proto\x12\rbncheck.proto\x1a\x1b\x62ncheck/proto/tensors.proto\"\xf5\x04\n\x14TrackableObjectGraph\x12\x42\n\x05nodes\x18\x01 \x03(\x0b\x32\x33.bncheck.proto.TrackableObjectGraph.TrackableObject\x1a\x98\x04\n\x0fTrackableObject\x12U\n\x08\x63hildren\x18\x01 \x03(\x0b\x32\x43.bncheck.proto.TrackableObjectGraph.TrackableObject.ObjectReference\x12X\n\nattributes\x18\x02 \x03(\x0b\x32\x44.bncheck.proto.TrackableObjectGraph.TrackableObject.SerializedTensor\x12\x61\n\x0eslot_variables\x18\x03 \x03(\x0b\x32I.bncheck.proto.TrackableObjectGraph.TrackableObject.SlotVariableReference\x1a\x36\n\x0fObjectReference\x12\x0f\n\x07node_id\x18\x01 \x01(\x05\x12\x12\n\nlocal_name\x18\x02 \x01(\t\x1aK\n\x10SerializedTensor\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\tfull_name\x18\x02 \x01(\t\x12\x16\n\x0e\x63heckpoint_key\x18\x03 \x01(\t\x1al\n\x15SlotVariableReference\x12!\n\x19original_variable_node_id\x18\x01 \x01(\x05\x12\x11\n\tslot_name\x18\x02 \x01(\t\x12\x1d\n\x15slot_variable_node_id\x18\x03 \x01(\x05\"7\n\x0fSavedUserObject\x12\x12\n\nidentifier\x18\x01 \x01(\t\x12\x10\n\x08metadata\x18\x03 \x01(\t\"o\n\rSavedVariable\x12\r\n\x05\x64type\x18\x01 \x01(\x05\x12.\n\x05shape\x18\x02 \x01(\x0b\x32\x1f.bncheck.proto.TensorShapeProto\x12\x11\n\ttrainable\x18\x03 \x01(\x08\x12\x0c\n\x04name\x18\x06 \x01(\t\"\xd5\x01\n\x0bSavedObject\x12U\n\x08\x63hildren\x18\x01 \x03(\x0b\x32\x43.bncheck.proto.TrackableObjectGraph.TrackableObject.ObjectReference\x12\x35\n\x0buser_object\x18\x04 \x01(\x0b\x32\x1e.bncheck.proto.SavedUserObjectH\x00\x12\x30\n\x08variable\x18\x07 \x01(\x0b\x32\x1c.bncheck.proto.SavedVariableH\x00\x42\x06\n\x04kind\"=\n\x10SavedObjectGraph\x12)\n\x05nodes\x18\x01 \x03(\x0b\x32\x1a.bncheck.proto.SavedObject\"?\n\rSavedMetadata\x12.\n\x05nodes\x18\x01 \x03(\x0b\x32\x1f.bncheck.proto.KerasSavedObject\"\\\n\x10KerasSavedObject\x12\x0f\n\x07node_id\x18\x02 \x01(\x05\x12\x11\n\tnode_path\x18\x03 \x01(\t\x12\x12\n\nidentifier\x18\x04 \x01(\t\x12\x10\n\x08metadata\x18\x05 \x01(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x62ncheck/proto/objects.proto\x12\rbncheck.proto\x1a\x1b\x62ncheck/proto/tensors.proto\"\xf5\x04\n\x14TrackableObjectGraph\x12\x42\n\x05nodes\x18\x01 \x03(\x0b\x32\x33.bncheck.proto.TrackableObjectGraph.TrackableObject\x1a\x98\x04\n\x0fTrackableObject\x12U\n\x08\x63hildren\x18\x01 \x03(\x0b\x32\x43.bncheck.proto.TrackableObjectGraph.TrackableObject.ObjectReference\x12X\n\nattributes\x18\x02 \x03(\x0b\x32\x44.bncheck.proto.TrackableObjectGraph.TrackableObject.SerializedTensor\x12\x61\n\x0eslot_variables\x18\x03 \x03(\x0b\x32I.bncheck.proto.TrackableObjectGraph.TrackableObject.SlotVariableReference\x1a\x36\n\x0fObjectReference\x12\x0f\n\x07node_id\x18\x01 \x01(\x05\x12\x12\n\nlocal_name\x18\x02 \x01(\t\x1aK\n\x10SerializedTensor\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\tfull_name\x18\x02 \x01(\t\x12\x16\n\x0e\x63heckpoint_key\x18\x03 \x01(\t\x1al\n\x15SlotVariableReference\x12!\n\x19original_variable_node_id\x18\x01 \x01(\x05\x12\x11\n\tslot_name\x18\x02 \x01(\t\x12\x1d\n\x15slot_variable_node_id\x18\x03 \x01(\x05\"7\n\x0fSavedUserObject\x12\x12\n\nidentifier\x18\x01 \x01(\t\x12\x10\n\x08metadata\x18\x03 \x01(\t\"o\n\rSavedVariable\x12\r\n\x05\x64type\x18\x01 \x01(\x05\x12.\n\x05shape\x18\x02 \x01(\x0b\x32\x1f.bncheck.proto.TensorShapeProto\x12\x11\n\ttrainable\x18\x03 \x01(\x08\x12\x0c\n\x04name\x18\x06 \x01(\t\"\xd5\x01\n\x0bSavedObject\x12U\n\x08\x63hildren\x18\x01 \x03(\x0b\x32\x43.bncheck.proto.TrackableObjectGraph.TrackableObject.ObjectReference\x12\x35\n\x0buser_object\x18\x04 \x01(\x0b\x32\x1e.bncheck.proto.SavedUserObjectH\x00\x12\x30\n\x08variable\x18\x07 \x01(\x0b\x32\x1c.bncheck.proto.SavedVariableH\x00\x42\x06\n\x04kind\"-\n\x15SavedConcreteFunction\x12\x14\n\x0c\x62ound_inputs\x18\x02 \x03(\x05\"\xf1\x01\n\x10SavedObjectGraph\x12)\n\x05nodes\x18\x01 \x03(\x0b\x32\x1a.bncheck.proto.SavedObject\x12R\n\x12\x63oncrete_functions\x18\x02 \x03(\x0b\x32\x36.bncheck.proto.SavedObjectGraph.ConcreteFunctionsEntry\x1a^\n\x16\x43oncreteFunctionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x33\n\x05value\x18\x02 \x01(\x0b\x32$.bncheck.proto.SavedConcreteFunction:\x02\x38\x01\"?\n\rSavedMetadata\x12.\n\x05nodes\x18\x01 \x03(\x0b\x32\x1f.bncheck.proto.KerasSavedObject\"\\\n\x10KerasSavedObject\x12\x0f\n\x07node_id\x18\x02 \x01(\x05\x12\x11\n\tnode_path\x18\x03 \x01(\t\x12\x12\n\nidentifier\x18\x04 \x01(\t\x12\x10\n\x08metadata\x18\x05 \x01(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'bncheck.proto.objects_pb2', _globals)
 if _descriptor._USE_C_DESCRIPTORS == False:
   DESCRIPTOR._options = None
+  _globals['_SAVEDOBJECTGRAPH_CONCRETEFUNCTIONSENTRY']._options = None
+  _globals['_SAVEDOBJECTGRAPH_CONCRETEFUNCTIONSENTRY']._serialized_options = b'8\001'
   _globals['_TRACKABLEOBJECTGRAPH']._serialized_start=76
   _globals['_TRACKABLEOBJECTGRAPH']._serialized_end=705
   _globals['_TRACKABLEOBJECTGRAPH_TRACKABLEOBJECT']._serialized_start=169
@@ -38,10 +40,14 @@ if _descriptor._USE_C_DESCRIPTORS == False:
   _globals['_SAVEDVARIABLE']._serialized_end=875
   _globals['_SAVEDOBJECT']._serialized_start=878
   _globals['_SAVEDOBJECT']._serialized_end=1091
-  _globals['_SAVEDOBJECTGRAPH']._serialized_start=1093
-  _globals['_SAVEDOBJECTGRAPH']._serialized_end=1154
-  _globals['_SAVEDMETADATA']._serialized_start=1156
-  _globals['_SAVEDMETADATA']._serialized_end=1219
-  _globals['_KERASSAVEDOBJECT']._serialized_start=1221
-  _globals['_KERASSAVEDOBJECT']._serialized_end=1313
+  _globals['_SAVEDCONCRETEFUNCTION']._serialized_start=1093
+  _globals['_SAVEDCONCRETEFUNCTION']._serialized_end=1138
+  _globals['_SAVEDOBJECTGRAPH']._serialized_start=1141
+  _globals['_SAVEDOBJECTGRAPH']._serialized_end=1382
+  _globals['_SAVEDOBJECTGRAPH_CONCRETEFUNCTIONSENTRY']._serialized_start=1288
+  _globals['_SAVEDOBJECTGRAPH_CONCRETEFUNCTIONSENTRY']._serialized_end=1382
+  _globals['_SAVEDMETADATA']._serialized_start=1384
+  _globals['_SAVEDMETADATA']._serialized_end=1447
+  _globals['_KERASSAVEDOBJECT']._serialized_start=1449
+  _globals['_KERASSAVEDOBJECT']._serialized_end=1541
 # @@protoc_insertion_point(module_scope)

@@ -181,18 +181,56 @@ class SavedObject(google.protobuf.message.Message):
 global___SavedObject = SavedObject
 
 @typing.final
+class SavedConcreteFunction(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    BOUND_INPUTS_FIELD_NUMBER: builtins.int
+    @property
+    def bound_inputs(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]: ...
+    def __init__(
+        self,
+        *,
+        bound_inputs: collections.abc.Iterable[builtins.int] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["bound_inputs", b"bound_inputs"]) -> None: ...
+
+global___SavedConcreteFunction = SavedConcreteFunction
+
+@typing.final
 class SavedObjectGraph(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
+    @typing.final
+    class ConcreteFunctionsEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        @property
+        def value(self) -> global___SavedConcreteFunction: ...
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: global___SavedConcreteFunction | None = ...,
+        ) -> None: ...
+        def HasField(self, field_name: typing.Literal["value", b"value"]) -> builtins.bool: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
     NODES_FIELD_NUMBER: builtins.int
+    CONCRETE_FUNCTIONS_FIELD_NUMBER: builtins.int
     @property
     def nodes(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___SavedObject]: ...
+    @property
+    def concrete_functions(self) -> google.protobuf.internal.containers.MessageMap[builtins.str, global___SavedConcreteFunction]: ...
     def __init__(
         self,
         *,
         nodes: collections.abc.Iterable[global___SavedObject] | None = ...,
+        concrete_functions: collections.abc.Mapping[builtins.str, global___SavedConcreteFunction] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["nodes", b"nodes"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["concrete_functions", b"concrete_functions", "nodes", b"nodes"]) -> None: ...
 
 global___SavedObjectGraph = SavedObjectGraph
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 # Importing a family registers its rules, in the order of their codes.
 from bncheck.rules import (
+    averages,  # noqa: F401
+    dataflow,  # noqa: F401
     program,  # noqa: F401
     restored,  # noqa: F401
     saved,  # noqa: F401

@@ -1,4 +1,4 @@
-"""BN5xx: does the program run, save and use the statistics?"""
+"""BN503 and BN505: does the program save the statistics, and leave them to their averages?"""
 
 from __future__ import annotations
 

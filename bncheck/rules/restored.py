@@ -171,8 +171,8 @@ def unused_statistics(evidence: Evidence) -> Iterator[Draft]:
 
     Fix: If the layer should be restored, give it the checkpoint's name.
     """
-    if evidence.graph is None:
-        return
+    if evidence.graph is None or not evidence.graph.variables:
+        return  # a frozen graph has constants instead, and restores nothing
     for layer in evidence.layers:
         unused = [role for role in STATISTICS if _is_unused(layer, role, evidence.graph)]
         if unused and not any(_is_renamed(layer.members[role].name, evidence) for role in unused):

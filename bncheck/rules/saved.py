@@ -51,8 +51,9 @@ def missing_moving_mean(evidence: Evidence) -> Iterator[Draft]:
     Fix: Save all global variables: tf.train.Saver(tf.global_variables()), which is what
     tf.train.Saver() does; tf.trainable_variables() leaves the statistics out. In TensorFlow 2, save
     the whole model: tf.train.Checkpoint(model=model), not the optimizer or model.trainable_weights
-    alone. If they were never saved, they have to be estimated again by updating them over training
-    data.
+    alone; of layers that Keras 3 models hold in a list or dict it saves no statistics, while
+    model.save_weights does. If they were never saved, they have to be estimated again by updating
+    them over training data.
     """
     yield from _missing(evidence, Role.MOVING_MEAN)
 
@@ -73,8 +74,9 @@ def missing_moving_variance(evidence: Evidence) -> Iterator[Draft]:
     Fix: Save all global variables: tf.train.Saver(tf.global_variables()), which is what
     tf.train.Saver() does; tf.trainable_variables() leaves the statistics out. In TensorFlow 2, save
     the whole model: tf.train.Checkpoint(model=model), not the optimizer or model.trainable_weights
-    alone. If they were never saved, they have to be estimated again by updating them over training
-    data.
+    alone; of layers that Keras 3 models hold in a list or dict it saves no statistics, while
+    model.save_weights does. If they were never saved, they have to be estimated again by updating
+    them over training data.
     """
     yield from _missing(evidence, Role.MOVING_VARIANCE)
 

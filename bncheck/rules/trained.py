@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from bncheck.batchnorm.layers import Layer, Member
-    from bncheck.graph.model import Graph
 
 _RUN_UPDATE_OPS = """\
     update_ops = tf.get_collection(tf.GraphKeys.UPDATE_OPS)
@@ -58,7 +57,8 @@ def _update_help(evidence: Evidence) -> str:
     )
 
 
-def _initial_values(layer: Layer) -> str:
+def initial_values(layer: Layer) -> str:
+    """Say which numbers a layer's initial statistics are."""
     parts = []
     for role in layer.statistics:
         member = layer.members[role]
@@ -85,7 +85,6 @@ _FROZEN_HELP = (
     "for an initializer that runs after the restore; or gamma and beta are frozen, and the update "
     "ops never ran: let the training step depend on tf.get_collection(tf.GraphKeys.UPDATE_OPS)."
 )
-_TOO_MUCH_INITIAL = 0.05
 
 
 def _training_of(layer: Layer) -> str:
@@ -157,7 +156,7 @@ def untrained_statistics(evidence: Evidence) -> Iterator[Draft]:
         yield Draft(
             layer=layer.name,
             variables=layer.names(*STATISTICS),
-            message=f"{what}: {_initial_values(layer)}, {_training_of(layer)}",
+            message=f"{what}: {initial_values(layer)}, {_training_of(layer)}",
             help=_RESTORE_HELP if layer.affine_restored else _update_help(evidence),
             evidence={
                 "affine_trained": layer.affine_moved,
@@ -234,7 +233,7 @@ def untrained_layer(evidence: Evidence) -> Iterator[Draft]:
             yield Draft(
                 layer=layer.name,
                 variables=layer.names(*ANY_AFFINE, *STATISTICS),
-                message=f"the whole layer is at its initial values: {_initial_values(layer)}, and "
+                message=f"the whole layer is at its initial values: {initial_values(layer)}, and "
                 + " and ".join(_called(role) for role in ANY_AFFINE if layer.saved(role))
                 + " untouched as well",
             )
@@ -274,103 +273,3 @@ def _help_of_never_trained(evidence: Evidence) -> str:
     if not evidence.step:
         return ""
     return _KERAS_FROZEN_HELP if evidence.keras else _FROZEN_HELP
-
-
-@rule("BN205", "undertrained-statistics", Level.WARNING)
-def undertrained_statistics(evidence: Evidence) -> Iterator[Draft]:
-    """More than 5 % of each statistic's value is still its initializer.
-
-    What: After n updates the initial value's weight is momentum**n. The momentum comes from the
-    graph's update ops or from --momentum, n from the checkpoint's step or --step.
-
-    Why: With momentum 0.999, as slim and contrib default to, 1000 steps leave 37 % of the initial 0
-    and 1: the model trains well and predicts badly, and slowly gets better with more steps.
-
-    Right: Statistics that did not start at 0 and 1 are not concerned: a variance below momentum**n
-    proves that (no batch's variance is negative). Nor are zero-debiased averages (contrib debiases
-    the mean alone).
-
-    Fix: Train longer, use a smaller momentum (0.9 to 0.99), or run the update ops over more
-    training data before saving.
-    """
-    if not evidence.step or evidence.step < 0:
-        return
-    for layer in evidence.layers:
-        momentum = layer.momentum if layer.momentum is not None else evidence.momentum
-        variance = layer.members.get(Role.MOVING_VARIANCE)
-        if (
-            momentum is None
-            or Role.MOVING_VARIANCE in layer.zero_debiased
-            or layer.status is not Status.TRAINED
-            or variance is None
-            or variance.summary is None
-            or variance.expected != 1
-            or _starts_elsewhere(variance)
-        ):
-            continue
-        updates = evidence.step * _updates_in_a_step(layer, evidence.graph)
-        weight = momentum**updates
-        # float32 rounds each of the updates; a thousandth of slack is far more than that adds up
-        # to.
-        debiased = Role.MOVING_MEAN in layer.zero_debiased
-        if weight > _TOO_MUCH_INITIAL and variance.summary.minimum >= weight * 0.999:
-            yield Draft(
-                layer=layer.name,
-                variables=layer.names(*(STATISTICS[1:] if debiased else STATISTICS)),
-                message=f"{weight:.0%} of "
-                f"{'moving_variance' if debiased else 'the statistics'} is still the initial "
-                f"{'1' if debiased else '0 and 1'}: "
-                f"{updates} updates at momentum {momentum:g}, unless they were restored",
-                evidence={"momentum": momentum, "updates": updates, "initial_weight": weight},
-            )
-
-
-def _starts_elsewhere(variance: Member) -> bool:
-    """Whether the graph initializes a variance from an array or a checkpoint, not from 1."""
-    known = variance.graph_variable
-    return known is not None and known.initial_known and known.initial != 1
-
-
-def _updates_in_a_step(layer: Layer, graph: Graph | None) -> int:
-    """Return how many update ops a layer has: D(real) and D(fake) update it twice."""
-    variance = layer.members[Role.MOVING_VARIANCE].graph_variable
-    return graph.updates.get(variance.name, 1) if graph is not None and variance is not None else 1
-
-
-@rule("BN206", "dead-channels", Level.NOTE)
-def dead_channels(evidence: Evidence) -> Iterator[Draft]:
-    """Some channels never had an input other than 0.
-
-    What: The mean is exactly 0 and the variance has decayed from its initial 1 towards 0, as
-    momentum**n does.
-
-    Why: The channel is constant in front of this layer, mostly because a ReLU there is always off.
-    It costs capacity, not correctness.
-
-    Right: A channel that lives never has a mean of exactly 0.
-
-    Fix: Nothing has to be done for serving. In training, a lower learning rate or another
-    initializer keeps channels alive.
-    """
-    for layer in evidence.layers:
-        mean, variance = (layer.members.get(role) for role in STATISTICS)
-        if (
-            layer.status is not Status.TRAINED
-            or mean is None
-            or variance is None
-            or mean.summary is None
-            or mean.summary.zeros == 0
-            or mean.values is None
-            or variance.values is None
-            or mean.values.size != variance.values.size
-        ):
-            continue
-        decayed = variance.values.reshape(-1) < (variance.expected or 1)
-        dead = int(((mean.values.reshape(-1) == 0) & decayed).sum())
-        if dead:
-            yield Draft(
-                layer=layer.name,
-                variables=layer.names(*STATISTICS),
-                message=f"{dead} of {mean.values.size} channels never had an input other than 0",
-                evidence={"dead": dead, "channels": mean.values.size},
-            )

@@ -7,10 +7,13 @@ import os
 import shutil
 import subprocess
 import sys
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 
 import pytest
 
+from bncheck.cli.output import make_screen
 from tests.commands import FIXTURES, ROOT, bncheck
 
 HEALTHY = FIXTURES / "tf1/healthy"
@@ -27,8 +30,10 @@ def _copy(source: Path, target: Path) -> Path:
         (["inspect", str(HEALTHY)], 0),
         (["inspect", str(UNTRAINED)], 1),
         (["inspect", str(UNTRAINED), "--fail-on", "never"], 0),
-        (["inspect", str(UNTRAINED), "--ignore", "BN201"], 0),
-        (["inspect", str(UNTRAINED), "--ignore", "untrained-statistics"], 0),
+        # The graph's own word goes first, and BN201 speaks where that is not asked for.
+        (["inspect", str(UNTRAINED), "--ignore", "BN501"], 1),
+        (["inspect", str(UNTRAINED), "--ignore", "BN201,BN501"], 0),
+        (["inspect", str(UNTRAINED), "--no-graph", "--ignore", "untrained-statistics"], 0),
         (["inspect", str(UNTRAINED), "--select", "BN101,BN102"], 0),
         (["inspect", str(UNTRAINED), "--select", "bn201", "--select", "BN101"], 1),
         (["inspect", str(FIXTURES / "tf1/new-head"), "--fail-on", "warning"], 1),
@@ -208,6 +213,71 @@ def test_a_full_disk_is_said() -> None:
     )
     assert done.returncode == 3
     assert done.stderr == b"bncheck: standard output: cannot be written: No space left on device\n"
+
+
+@pytest.mark.parametrize("arguments", ["--help", "--version", "inspect --help", "rules"])
+def test_a_full_disk_is_said_of_every_output(arguments: str) -> None:
+    command = f"{sys.executable} -m bncheck {arguments} > /dev/full"
+    done = subprocess.run(
+        ["bash", "-c", command], capture_output=True, cwd=ROOT, check=False, timeout=60
+    )
+    assert done.returncode == 3
+    assert done.stderr == b"bncheck: standard output: cannot be written: No space left on device\n"
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["inspect", "--help"]])
+def test_a_help_that_nobody_reads_is_no_failure(arguments: list[str]) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [sys.executable, "-m", "bncheck", *arguments],
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        cwd=ROOT,
+        check=False,
+        timeout=60,
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_an_error_that_nobody_hears_keeps_its_code() -> None:
+    command = f"{sys.executable} -m bncheck nonsense 2> /dev/full"
+    done = subprocess.run(["bash", "-c", command], cwd=ROOT, check=False, timeout=60)
+    assert done.returncode == 2
+
+
+def test_standard_output_may_have_no_encoding() -> None:
+    with redirect_stdout(StringIO()):
+        assert make_screen("never").unicode
+
+
+@pytest.mark.parametrize(
+    ("named", "output"),
+    [
+        ("healthy", "healthy/model.ckpt-60.index"),
+        ("healthy", "healthy/checkpoint"),
+        ("healthy/model.ckpt-60", "healthy/model.ckpt-60.data-00000-of-00001"),
+        ("healthy/model.ckpt-60", "healthy/model.ckpt-60.meta"),
+        ("healthy/model.ckpt-60.index", "healthy/model.ckpt-60.index"),
+        ("healthy/model.ckpt-60", "link"),
+    ],
+)
+def test_a_report_never_replaces_what_it_is_about(tmp_path: Path, named: str, output: str) -> None:
+    _copy(HEALTHY, tmp_path)
+    (tmp_path / "link").symlink_to("healthy/model.ckpt-60.index")
+    before = (tmp_path / output).read_bytes()
+    outcome = bncheck("inspect", named, "-o", output, cwd=tmp_path)
+    assert outcome.code == 2
+    assert f"{output} is what the report would be about" in outcome.err
+    assert (tmp_path / output).read_bytes() == before
+
+
+def test_a_report_may_lie_beside_what_it_is_about(tmp_path: Path) -> None:
+    _copy(HEALTHY, tmp_path)
+    for _ in range(2):
+        outcome = bncheck("inspect", "healthy", "-o", "healthy/report.json", cwd=tmp_path)
+        assert outcome.code == 0
 
 
 @pytest.mark.parametrize("columns", ["0", "x", "\u00b2", "-5", "3"])

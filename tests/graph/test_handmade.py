@@ -151,8 +151,8 @@ ERRORS: dict[str, tuple[Callable[[Path], Any], type[BncheckError], list[str]]] =
     "a directory": (os.mkdir, NotACheckpointError, ["is not a regular file"]),
     "a fifo": (os.mkfifo, NotACheckpointError, ["is not a regular file"]),
     "2 GiB": (sparse, UnsupportedError, ["is larger than 2 GiB"]),
-    "empty": (file(b""), NotACheckpointError, ["no TensorFlow graph (.meta) but an empty file"]),
-    "text": (file(b"node {\n}\n"), NotACheckpointError, ["no TensorFlow graph (.meta) but a text"]),
+    "empty": (file(b""), NotACheckpointError, ["no TensorFlow graph but an empty file"]),
+    "text": (file(b"{\n}\n"), NotACheckpointError, ["no TensorFlow graph but a JSON text"]),
     "Git LFS": (
         file(b"version https://git-lfs.github.com/spec/v1\n"),
         NotACheckpointError,
@@ -161,22 +161,22 @@ ERRORS: dict[str, tuple[Callable[[Path], Any], type[BncheckError], list[str]]] =
     "cut off": (
         file(WHOLE[:-1]),
         DamagedError,
-        ["is no TensorFlow graph (.meta), or it is cut off", "--no-graph"],
+        ["is no TensorFlow graph, or it is cut off", "--no-graph"],
     ),
     "noise": (
         file(bytes(range(255, 0, -1))),
         DamagedError,
-        ["is no TensorFlow graph (.meta), or it"],
+        ["is no TensorFlow graph, or it"],
     ),
     "a name that is no text": (
         file(b"\x12" + bytes([len(NO_UTF8)]) + NO_UTF8),
         DamagedError,
-        ["is no TensorFlow graph (.meta), or it is cut off"],
+        ["is no TensorFlow graph, or it is cut off"],
     ),
     "another message": (
         file(b"\x08\x01\x18\x02"),
         NotACheckpointError,
-        ["is a protobuf message, but no TensorFlow graph (.meta)"],
+        ["is a protobuf message, but no SavedModel"],
     ),
     "a variable that is none": (
         file(meta_graph(variables=[b"\x0a\xff"]).SerializeToString()),

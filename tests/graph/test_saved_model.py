@@ -18,6 +18,7 @@ from bncheck.errors import (
     NotFoundError,
     UnsupportedError,
 )
+from bncheck.graph import saved_model
 from bncheck.proto.graphs_pb2 import SavedModel
 from tests.commands import FIXTURES
 from tests.writers.bundle import write_bundle
@@ -270,3 +271,24 @@ def test_name_based_variables_under_objects(tmp_path: Path) -> None:
     write_bundle(model / "variables" / "variables", values)
     found = {(f.rule.code, f.layer) for f in inspect(str(model)).findings}
     assert ("BN401", "bn_out") in found
+
+
+def test_the_bundle_is_opened_once_for_all_meta_graphs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = SavedModel.FromString((KERAS3 / "saved_model.pb").read_bytes())
+    shutil.copytree(KERAS3, tmp_path / "m")
+    for _ in range(63):
+        model.meta_graphs.add().object_graph_def.SetInParent()
+    opened = []
+    real = saved_model.TensorBundle
+    monkeypatch.setattr(
+        saved_model, "TensorBundle", lambda prefix: opened.append(prefix) or real(prefix)
+    )
+    (tmp_path / "m/saved_model.pb").write_bytes(model.SerializeToString())
+    assert saved_model.read_saved_model(str(tmp_path / "m")).variables
+    assert len(opened) == 1
+    model.meta_graphs.add()
+    (tmp_path / "m/saved_model.pb").write_bytes(model.SerializeToString())
+    with pytest.raises(UnsupportedError, match="holds 65 MetaGraphs"):
+        saved_model.read_saved_model(str(tmp_path / "m"))

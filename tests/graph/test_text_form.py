@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 
 from bncheck.checkpoint.dtypes import NAMES
 from bncheck.errors import DamagedError
-from bncheck.graph.text_form import read_text_message
+from bncheck.graph.text_form import _FIELD, _TOKEN, read_text_message
 from bncheck.proto.graphs_pb2 import MetaGraphDef
 
 
@@ -66,3 +67,12 @@ def test_deep_nesting_and_bytes_that_are_no_text(tmp_path: Path) -> None:
     path.write_bytes(b"graph_def { \xff }")
     with pytest.raises(DamagedError, match="is no graph in text form"):
         read_text_message(str(path), MetaGraphDef(), "graph")
+
+
+@pytest.mark.parametrize("text", ["a", " ", '\\"', "a:", "A", "{", "a: A"])
+@pytest.mark.parametrize("before", ["", "a", '"', "a:"])
+def test_a_text_is_gone_through_once(text: str, before: str) -> None:
+    start = time.perf_counter()
+    for expression in (_FIELD, _TOKEN):
+        assert sum(1 for _ in expression.finditer(before + text * 100_000)) <= 100_001
+    assert time.perf_counter() - start < 3

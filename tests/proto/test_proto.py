@@ -20,6 +20,8 @@ MODULES = [
             *("variable", "versions"),
         )
     ),
+    "tensorflow.core.framework.function_pb2",
+    "tensorflow.core.framework.op_def_pb2",
     "tensorflow.core.protobuf.meta_graph_pb2",
     "tensorflow.core.protobuf.saved_model_pb2",
     "tensorflow.core.protobuf.saved_object_graph_pb2",
