@@ -21,9 +21,11 @@ ORDER = [
     "batchnorm",
     "assignment",
     "pairing",
+    "rehearsal",
     "rules",
     "report",
     "audit",
+    "mapping",
     "cli",
 ]
 PACKAGE = ROOT / "bncheck"

@@ -30,6 +30,7 @@ def test_screens_are_what_the_commands_print() -> None:
     assert [(kind, arguments) for kind, arguments, _ in blocks] == [
         ("screen", "inspect fixtures/tf1/no-update-ops"),
         ("screen", "inspect fixtures/keras3/no-training-argument/model.keras"),
+        ("screen", "map fixtures/tf1/healthy --collection trainable"),
         ("help", "inspect"),
     ]
     for kind, arguments, shown in blocks:

@@ -1,0 +1,117 @@
+"""On every fixture with a .meta, the static map equals what TensorFlow restores, bit by bit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from bncheck.assignment.loaders import Loader, Outcome, load, request_of
+from bncheck.checkpoint import open_checkpoint
+from bncheck.errors import BncheckError
+from bncheck.graph import load_graph
+from bncheck.rehearsal import REHEARSED, Seen, job, judge, run_jobs
+from bncheck.rehearsal.child import digest
+from tests.commands import FIXTURES
+
+if TYPE_CHECKING:
+    from bncheck.checkpoint.model import Checkpoint
+
+TRIED = [(loader, None) for loader in REHEARSED] + [
+    (Loader.ASSIGNMENT_MAP, "trainable"),
+    (Loader.SAVER, "global"),
+    (Loader.WARM_START, "global"),
+]
+
+
+def _checkpoint_of(meta: Path) -> Checkpoint | None:
+    prefixes = [meta.with_suffix(""), meta.parent / "model.ckpt-60"]
+    for prefix in prefixes:
+        try:
+            return open_checkpoint(str(prefix))
+        except BncheckError:
+            continue
+    return None
+
+
+def _cases() -> list[tuple[str, Checkpoint, Outcome, dict[str, Any]]]:
+    cases = []
+    foreign = open_checkpoint(str(FIXTURES / "tf1/healthy-resource"))
+    for meta in sorted(FIXTURES.glob("tf1/**/*.meta")):
+        graph = load_graph(str(meta))
+        own = _checkpoint_of(meta)
+        for checkpoint in (own, foreign):
+            if checkpoint is None:
+                continue
+            for loader, collection in TRIED if checkpoint is own else TRIED[:2]:
+                outcome = load(loader, request_of(graph, checkpoint, collection))
+                told = f"{meta.relative_to(FIXTURES)} {checkpoint.path} {loader.value} {collection}"
+                cases.append((told, checkpoint, outcome, job(graph, checkpoint, outcome)))
+    return cases
+
+
+@pytest.mark.tensorflow
+def test_the_static_answer_is_what_tensorflow_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("tensorflow")
+    # One start of TensorFlow for a thousand restores, of which each takes a tenth of a second.
+    monkeypatch.setenv("BNCHECK_REHEARSAL_TIMEOUT", "1800")
+    cases = _cases()
+    assert len(cases) > 300
+    answers = run_jobs([each[3] for each in cases])
+    wrong: dict[str, object] = {}
+    restored = raised = 0
+    for (told, checkpoint, outcome, _), answer in zip(cases, answers, strict=True):
+        rehearsal = judge(checkpoint, outcome, answer)
+        if not rehearsal.agrees:
+            wrong[told] = rehearsal.failed or dict(rehearsal.disagreements)
+        restored += sum(seen is Seen.RESTORED for seen in rehearsal.seen.values())
+        raised += bool(rehearsal.raised)
+    assert wrong == {}
+    # The comparison saw what it is for.
+    assert restored > 1000
+    assert raised > 50
+
+
+def _answer(**after: str) -> dict[str, Any]:
+    before = dict.fromkeys(after, "initial")
+    told = {"tensorflow": "2", "raised": None, "derived": [], "before": [before, before]}
+    return {**told, "after": {name: value or "initial" for name, value in after.items()}}
+
+
+def test_a_rehearsal_that_did_something_else_disagrees() -> None:
+    checkpoint = open_checkpoint(str(FIXTURES / "tf1/healthy"))
+    graph = load_graph(checkpoint.path)
+    outcome = load(Loader.ASSIGNMENT_MAP, request_of(graph, checkpoint, "trainable"))
+    values = checkpoint.read(graph.variables).arrays
+    told = {name: digest(values[name]) for name in outcome.restored} | dict.fromkeys(
+        outcome.skipped, ""
+    )
+    assert judge(checkpoint, outcome, _answer(**told)).agrees
+    mean, gamma = "net/bn_in/moving_mean", "net/bn_in/gamma"
+    for name, value, text in (
+        (gamma, "", "kept-initializer, and should be restored"),
+        (gamma, "other", "differs, and should be restored"),
+        (mean, digest(values[mean]), "restored, and should keep its initializer"),
+        (mean, "other", "differs, and should keep its initializer"),
+    ):
+        rehearsal = judge(checkpoint, outcome, _answer(**(told | {name: value})))
+        assert rehearsal.disagreements == {name: text}
+        assert not rehearsal.agrees
+    raised = judge(checkpoint, outcome, _answer(**told) | {"raised": "ValueError: no"})
+    assert raised.disagreements == {"": "it raises ValueError: no, and should not"}
+    assert judge(checkpoint, outcome, {"failed": "it crashed"}).failed == "it crashed"
+
+
+def test_a_digest_is_of_the_type_the_shape_and_every_bit() -> None:
+    values = [
+        np.zeros(4, np.float32),
+        np.zeros(4, np.int32),
+        np.zeros((2, 2), np.float32),
+        -np.zeros(4, np.float32),
+        np.array([b"a", b"bc"], object),
+        np.array([b"ab", b"c"], object),
+    ]
+    assert len({digest(value) for value in values}) == len(values)
+    assert digest(np.arange(8)[::2]) == digest(np.array([0, 2, 4, 6]))
