@@ -11,7 +11,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from bncheck.assignment.matching import counterparts, unique
-from bncheck.assignment.objects import by_layer_name, by_path
+from bncheck.assignment.objects import by_layer_name, by_objects
 from bncheck.checkpoint.object_graph import OBJECT_GRAPH
 from bncheck.errors import UnsupportedError
 
@@ -289,12 +289,12 @@ def _object(request: Request) -> Outcome:
             "does not tell its objects, by which tf.train.Checkpoint restores",
             remedy="Give a SavedModel or an object-based checkpoint of the program as --graph.",
         )
-    found = by_path(request.graph, request.checkpoint, request.rename)
+    found = by_objects(request.graph, request.checkpoint, request.rename)
     for name in request.graph.variables:
         if name in found:
             fates.compare(name, found[name], "ValueError")
         else:
-            fates.skipped[name] = "nothing in the checkpoint has its path"
+            fates.skipped[name] = "no way through the checkpoint's objects leads to it"
     return fates.finish("")
 
 

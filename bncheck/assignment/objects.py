@@ -14,6 +14,32 @@ if TYPE_CHECKING:
     from bncheck.graph.model import Graph
 
 
+def by_objects(
+    graph: Graph, checkpoint: Checkpoint, rename: Callable[[str], str] | None = None
+) -> dict[str, str]:
+    """Return the checkpoint's key of each of the graph's variables that a restore gets to.
+
+    It goes from the roots along all edges of the same name, wherever they lead, breadth first. Each
+    stored object is bound once, to the first that is found for it; a variable takes the first value
+    that it is given (tensorflow/python/checkpoint/restore.py, bind_object and _single_restore).
+    Where names are changed, or one side does not tell its edges, the paths are compared instead.
+    """
+    wanted, stored = graph.structure.edges, checkpoint.structure.edges
+    if wanted is None or stored is None or rename is not None:
+        return by_path(graph, checkpoint, rename)
+    found: dict[str, str] = {}
+    bound = {0}
+    pending = [(0, 0)]
+    for own, saved in pending:  # grows while it is walked
+        if own in wanted.keys and saved in stored.keys:
+            found.setdefault(wanted.keys[own], stored.keys[saved])
+        for name, child in stored.children[saved].items():
+            if child not in bound and name in wanted.children[own]:
+                bound.add(child)
+                pending.append((wanted.children[own][name], child))
+    return {name: key for name, key in found.items() if name in graph.variables}
+
+
 def by_path(
     graph: Graph, checkpoint: Checkpoint, rename: Callable[[str], str] | None = None
 ) -> dict[str, str]:

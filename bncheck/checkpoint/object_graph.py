@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from google.protobuf.message import DecodeError
 
-from bncheck.checkpoint.structure import StoredObject, Structure
+from bncheck.checkpoint.structure import ObjectEdges, StoredObject, Structure
 from bncheck.errors import DamagedError
 from bncheck.proto.objects_pb2 import TrackableObjectGraph
 
@@ -144,6 +144,9 @@ class _Reader:
             lists=tuple(tuple(each) for each in self._lists()),
             steps=self._steps(optimizers),
             saves=saves,
+            edges=ObjectEdges(
+                [dict(self._children(n)) for n in range(len(self._nodes))], self._keys
+            ),
         )
 
     def _breadth_first(self) -> dict[int, _Edge | None]:

@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 _NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
 
@@ -43,6 +43,13 @@ class StoredObject(NamedTuple):
     config: LayerConfig | None = None
 
 
+class ObjectEdges(NamedTuple):
+    """The whole graph of objects, the root at 0: the children by attribute, the variables' keys."""
+
+    children: Sequence[Mapping[str, int]]
+    keys: Mapping[int, str]
+
+
 class Structure(NamedTuple):
     """Everything that a checkpoint tells of its variables, all of it by their keys.
 
@@ -53,6 +60,7 @@ class Structure(NamedTuple):
     `problem` says why the structure could not be read, where that is so; then the keys alone speak.
     `lists` are the keys of the lists that programs keep variables in, in their order.
     `nameless` says that layers go by numbers that mean nothing outside of this file.
+    `edges` are all ways through the objects, of which their paths are the shortest.
     `ambiguous` maps the paths of objects whose variables have no certain names to the reason.
     """
 
@@ -67,6 +75,7 @@ class Structure(NamedTuple):
     ambiguous: Mapping[str, str] = _NOTHING
     lists: tuple[tuple[str, ...], ...] = ()
     nameless: bool = False
+    edges: ObjectEdges | None = None
 
     @property
     def tells_layers(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -66,6 +67,9 @@ class Dataflow:
 
     def __init__(self, graph: GraphDef) -> None:
         self.nodes, self._calls, self.branches = inline(graph)
+        self._behind: dict[str, Node | None] = {**self.nodes}
+        for call in self._calls:
+            del self._behind[call]
         self._uniform: dict[str, float | None] = {}
         self._by_op: dict[str, list[Node]] = defaultdict(list)
         for node in self.nodes.values():
@@ -83,13 +87,29 @@ class Dataflow:
 
     def node(self, tensor: str) -> Node | None:
         """Return the node behind an input string, None where the graph lacks it."""
-        found = self.nodes.get(tensor)
-        if found is not None and tensor not in self._calls:
+        # Every walk asks this again for the same tensors; it is most of what a large graph costs.
+        try:
+            return self._behind[tensor]
+        except KeyError:
+            found = self._behind[tensor] = self._look_up(tensor)
             return found
+
+    def _look_up(self, tensor: str) -> Node | None:
         name = node_name(tensor)
         if name in self._calls and not tensor.startswith("^"):
             name = output_name(name, output_number(tensor))
         return self.nodes.get(name)
+
+    @cached_property
+    def consumers(self) -> dict[str, list[Node]]:
+        """The nodes that take each node's value or wait for it, by its name."""
+        found: dict[str, list[Node]] = defaultdict(list)
+        for node in self.nodes.values():
+            for tensor in node.input:
+                source = self.node(tensor)
+                if source is not None:
+                    found[source.name].append(node)
+        return found
 
     def passed_on(self, tensor: str) -> Iterator[Node]:
         """Yield the nodes whose value a tensor may be, the tensor's own node included.
@@ -177,8 +197,12 @@ class Dataflow:
                 continue
             seen.add(node.name)
             yield node
-            if node.op not in stop_at:
-                pending += [t for t in node.input if not (data_only and t.startswith("^"))]
+            if node.op in stop_at:
+                continue
+            if data_only:
+                pending += [tensor for tensor in node.input if not tensor.startswith("^")]
+            else:
+                pending += node.input
 
 
 def uniform_value(tensor: TensorProto) -> float | None:

@@ -97,8 +97,9 @@ def inline(graph: GraphDef) -> Inlined:
     A graph without functions keeps its nodes as they are. Calls that nest deeper than 64 and what
     goes beyond half a million nodes more stay calls.
     """
-    # Each message's fields are read once: every access makes a new object of them.
-    flat = [Node(node.name, node.op, list(node.input), node) for node in graph.node]
+    # Each message's fields are read once: every access makes a new object of them. A slice is the
+    # fastest of the ways to a list.
+    flat = [Node(node.name, node.op, node.input[:], node) for node in graph.node]
     nodes = {node.name: node for node in flat}
     functions = {function.signature.name: function for function in graph.library.function}
     result = Inlined(nodes, set(), {})

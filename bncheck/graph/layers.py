@@ -13,7 +13,6 @@ from bncheck.graph.normalizations import (
     ASSIGNS,
     MEAN,
     VARIANCE,
-    consumers,
     find_updates,
     find_uses,
 )
@@ -66,10 +65,11 @@ def training_ops(
     """
     applying = [op for op in flow.ops if op.startswith(APPLY_PREFIXES)]
     found = [node.name for node in flow.of(*applying)]
-    for node in flow.of(*ASSIGNS) if trainable else ():
+    trained = set(trainable)
+    for node in flow.of(*ASSIGNS) if trained else ():
         if node.name not in initializers and node.input:
             restored = any(each.op.startswith("Restore") for each in flow.passed_on(node.input[-1]))
-            if not restored and flow.variables_behind(node.input[0]) & set(trainable):
+            if not restored and flow.variables_behind(node.input[0]) & trained:
                 found.append(node.name)
     return found
 
@@ -129,11 +129,10 @@ def _run_by_steps(flow: Dataflow, steps: Iterable[str]) -> set[str]:
     That is what the training ops need, and whatever else is needed by an op that also waits for
     them: tf.group(train, updates), or an outer step.
     """
-    following = consumers(flow)
     pending = list(steps)
     behind = set(pending)
     while pending:
-        for node in following.get(pending.pop(), ()):
+        for node in flow.consumers.get(pending.pop(), ()):
             if node.name not in behind:
                 behind.add(node.name)
                 pending.append(node.name)

@@ -187,13 +187,10 @@ class _Decomposed:
     def __init__(self, flow: Dataflow, by_source: Mapping[str, Mapping[str, str]]) -> None:
         self._flow = flow
         self._by_source = by_source
-        self._consumers: dict[str, list[Node]] = {}
 
     def find(self) -> list[Use]:
         roots = [node for node in self._flow.of("Rsqrt", "Sqrt") if node.input]
         starts = [(root, variance) for root in roots if (variance := self._variance(root))]
-        if starts:
-            self._consumers = consumers(self._flow)
         return [use for root, variance in starts for use in self._uses(root, variance)]
 
     def _variance(self, root: Node) -> str | None:
@@ -238,7 +235,7 @@ class _Decomposed:
         seen = {root.name}
         while pending:
             behind, steps = pending.pop(0)
-            for node in self._consumers.get(behind.name, ()) if steps < _STEPS else ():
+            for node in self._flow.consumers.get(behind.name, ()) if steps < _STEPS else ():
                 if node.name not in seen and node.op in _ARITHMETIC:
                     seen.add(node.name)
                     self._take(node, behind, roles)
@@ -283,21 +280,10 @@ class _Decomposed:
     def _is_subtracted(self, product: Node) -> bool:
         """Whether a product is taken away or added: mean * m is, while gamma * m is a factor."""
         return any(
-            node.op in ("Sub", "Neg", *_ADDS) for node in self._consumers.get(product.name, ())
+            node.op in ("Sub", "Neg", *_ADDS) for node in self._flow.consumers.get(product.name, ())
         )
 
     @staticmethod
     def _put(roles: dict[str, str], role: str, variable: str | None) -> None:
         if variable is not None and role not in roles and variable not in roles.values():
             roles[role] = variable
-
-
-def consumers(flow: Dataflow) -> dict[str, list[Node]]:
-    """Return the nodes that take each node's value or wait for it, by its name."""
-    found: dict[str, list[Node]] = defaultdict(list)
-    for node in flow.nodes.values():
-        for tensor in node.input:
-            source = flow.node(tensor)
-            if source is not None:
-                found[source.name].append(node)
-    return found

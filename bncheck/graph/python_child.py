@@ -136,7 +136,7 @@ def _export(tf: Any, graph: Any, result: Any) -> bytes:
         raise FailedError("empty", f"it built no graph, and returned {type(result).__name__}")
     v1 = tf.compat.v1
     elements = _elements(result)
-    variables = [each for each in elements if _is_variable(tf, each)]
+    variables = [each for each in elements if is_variable(tf, each)]
     if variables and len(variables) == len(elements):
         _keep_only(v1, graph, variables)
     known = [*elements, *graph.get_collection(v1.GraphKeys.SAVERS)]
@@ -158,15 +158,16 @@ def _keep_only(v1: Any, graph: Any, variables: list[Any]) -> None:
 def _objects(tf: Any, result: Any) -> dict[str, Any] | None:
     """Return the objects and the variables of a model; None where the result is none."""
     elements = _elements(result)
-    if all(_is_variable(tf, each) for each in elements) and elements:
+    if all(is_variable(tf, each) for each in elements) and elements:
         # Those of a graph are in its collections, beside all else that the graph knows of them.
         if not any(isinstance(getattr(each, "graph", None), tf.Graph) for each in elements):
             return {"objects": [], "variables": [_variable(tf, each, "") for each in elements]}
         return None
     if not hasattr(result, "_trackable_children") or isinstance(result, tf.Graph):
         return None
-    found = list(_walk(result))
-    keys = {id(each): key for key, _, each in found if _is_variable(tf, each)}
+    found = list(walk(result))
+    keys = {id(each): key for key, _, each in found if is_variable(tf, each)}
+    numbers = {id(each): number for number, (_, _, each) in enumerate(found)}
     trained = getattr(result, "trainable_variables", None)
     trainable = None if trained is None else {id(each) for each in trained}
     return {
@@ -178,10 +179,15 @@ def _objects(tf: Any, result: Any) -> dict[str, Any] | None:
         "variables": [
             _variable(tf, each, key, trainable) for key, _, each in found if id(each) in keys
         ],
+        "edges": [
+            {name: numbers[id(child)] for name, child in children.items() if id(child) in numbers}
+            for children in (_children(each) for _, _, each in found)
+        ],
+        "keys": {numbers[id(each)]: key for key, _, each in found if id(each) in keys},
     }
 
 
-def _walk(root: Any) -> Iterator[tuple[str, str, Any]]:
+def walk(root: Any) -> Iterator[tuple[str, str, Any]]:
     """Yield each object with its key and its path from the root, shortest first, once.
 
     A program's optimizers and metrics have variables that no model asks for.
@@ -213,7 +219,7 @@ def _is_apart(each: Any) -> bool:
     return not names.isdisjoint(("Optimizer", "OptimizerV2", "BaseOptimizer", "Metric"))
 
 
-def _is_variable(tf: Any, each: Any) -> bool:
+def is_variable(tf: Any, each: Any) -> bool:
     """Whether an object is a variable of TensorFlow's or of Keras 3."""
     if isinstance(each, tf.Variable):
         return True

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from google.protobuf.message import DecodeError
 
 from bncheck.checkpoint.keras_config import read_config
-from bncheck.checkpoint.structure import StoredObject, Structure
+from bncheck.checkpoint.structure import ObjectEdges, StoredObject, Structure
 from bncheck.errors import BncheckError, NotFoundError, ProgramError, UnsupportedError
 from bncheck.graph.graph_def import graph_of_nodes
 from bncheck.graph.meta_graph import graph_of
@@ -218,12 +218,17 @@ def _of_objects(program: str, told: dict[str, Any], version: str) -> Graph:
         objects.append(StoredObject(each["path"], attributes, config=config))
         if config is not None:
             configs.update(dict.fromkeys(attributes.values(), config))
+    keys = {int(number): f"{key}{_VALUE}" for number, key in told.get("keys", {}).items()}
     return Graph(
         source=program,
         kind="python",
         variables=variables,
         collections={"variables": tuple(variables), "trainable_variables": tuple(trainable)},
         tensorflow_version=version,
-        structure=Structure(objects=tuple(objects), full_names=full_names),
+        structure=Structure(
+            objects=tuple(objects),
+            full_names=full_names,
+            edges=ObjectEdges(told["edges"], keys) if keys else None,
+        ),
         configs=configs,
     )

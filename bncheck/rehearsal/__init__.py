@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from bncheck.checkpoint.model import Checkpoint
     from bncheck.graph.model import Graph
 
-REHEARSED: Final = (Loader.ASSIGNMENT_MAP, Loader.SAVER, Loader.WARM_START)
+REHEARSED: Final = (Loader.ASSIGNMENT_MAP, Loader.SAVER, Loader.WARM_START, Loader.OBJECT)
+_BUILT: Final = ("meta-graph", "saved-model", "python")
 _TIMEOUT: Final = "BNCHECK_REHEARSAL_TIMEOUT"
 _SECONDS: Final = 300.0
 _CHILD: Final = os.path.join(os.path.dirname(os.path.abspath(__file__)), "child.py")
@@ -70,8 +71,15 @@ def obstacle(graph: Graph, checkpoint: Checkpoint, loader: Loader) -> str:
         return f"--rehearse runs the loaders {names}, not {loader.value}"
     if checkpoint.format not in _FORMATS:
         return f"--rehearse restores TensorFlow's checkpoints, not a {checkpoint.format} file"
-    if graph.kind not in ("meta-graph", "python") or graph.structure.tells_layers:
-        return "--rehearse needs a graph to build: a .meta, or a package.module:function of one"
+    if graph.kind not in _BUILT:
+        return (
+            "--rehearse needs a graph to build: a .meta, a SavedModel, or a package.module:function"
+        )
+    if graph.structure.tells_layers != (loader is Loader.OBJECT):
+        return (
+            "--rehearse restores a model of objects with --loader object, and a graph of "
+            "TensorFlow 1 with the others"
+        )
     if find_spec("tensorflow") is None:
         return "--rehearse needs TensorFlow: pip install 'bncheck[tensorflow]'"
     return ""
@@ -85,8 +93,11 @@ def rehearse(graph: Graph, checkpoint: Checkpoint, outcome: Outcome) -> Rehearsa
 def job(graph: Graph, checkpoint: Checkpoint, outcome: Outcome) -> dict[str, Any]:
     """Return what the child process has to know: the graph, the checkpoint, the loader's map."""
     path = checkpoint.path
+    # Objects are loaded from the whole directory, MetaGraphs from the file.
+    directory = outcome.loader is Loader.OBJECT and graph.kind == "saved-model"
+    source = os.path.dirname(graph.source) if directory else graph.source
     return {
-        "program" if graph.kind == "python" else "meta": graph.source,
+        "program" if graph.kind == "python" else "graph": source,
         "checkpoint": variables_prefix(path) if checkpoint.format == "saved-model" else path,
         "loader": outcome.loader.value,
         "asked": {asked: name for name, asked in outcome.asked.items()},

@@ -1,8 +1,7 @@
 """A real restore, by TensorFlow, in a process of its own.
 
-`bncheck.rehearsal` starts this file. Each job builds a graph, restores into it, and tells a digest
-of every variable; nothing else of bncheck is in the process, and what a program prints or breaks
-stays here.
+`bncheck.rehearsal` starts this file. Each job builds a graph or a model, restores into it, and
+tells a digest of every variable; what a program prints or breaks stays here.
 """
 
 from __future__ import annotations
@@ -15,12 +14,14 @@ from contextlib import suppress
 from importlib import import_module
 from typing import Any
 
+_VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"  # what a checkpoint's key of a variable ends with
+
 
 def digest(value: Any) -> str:
     """Return what identifies a tensor bit by bit: its type, its shape, its bytes."""
     import numpy as np
 
-    array = np.asarray(value)
+    array = np.array(value, object) if isinstance(value, bytes) else np.asarray(value)
     found = hashlib.sha256(f"{array.dtype} {array.shape} ".encode())
     if array.dtype == object:  # strings
         for each in array.ravel():
@@ -45,6 +46,8 @@ def main(descriptor: int) -> None:
 def _rehearse(job: dict[str, Any]) -> dict[str, Any]:
     try:
         tf = import_module("tensorflow")
+        if job["loader"] == "object":
+            return _restore_objects(tf, job)
         with tf.Graph().as_default():
             _build(tf, job)
             return _Rehearsal(tf, job).run()
@@ -53,44 +56,101 @@ def _rehearse(job: dict[str, Any]) -> dict[str, Any]:
 
 
 def _build(tf: Any, job: dict[str, Any]) -> None:
-    if "meta" in job:
-        _import(tf, job["meta"])
+    if "program" not in job:
+        _import(tf, _meta_graphs(tf, job["graph"]))
         return
-    module, _, name = job["program"].partition(":")
-    function: Any = import_module(module)
-    for part in name.split("."):
-        function = getattr(function, part)
-    function()
+    _call(job["program"])
     if not tf.compat.v1.global_variables():
         raise RuntimeError("the program made no variables in the default graph")
 
 
-def _import(tf: Any, path: str) -> None:
-    """Import the part of a .meta that makes its variables.
+def _call(program: str) -> Any:
+    module, _, name = program.partition(":")
+    function: Any = import_module(module)
+    for part in name.split("."):
+        function = getattr(function, part)
+    return function()
+
+
+def _meta_graphs(tf: Any, path: str) -> list[Any]:
+    """Return the MetaGraphs of a .meta or a SavedModel, those for serving first."""
+    name = os.path.basename(path)
+    with open(path, "rb") as file:
+        data = file.read()
+    if not name.startswith("saved_model.pb"):
+        meta = tf.compat.v1.MetaGraphDef()
+        meta.ParseFromString(data)
+        return [meta]
+    model = import_module("tensorflow.core.protobuf.saved_model_pb2").SavedModel()
+    if name.endswith(".pbtxt"):
+        import_module("google.protobuf.text_format").Merge(data, model)
+    else:
+        model.ParseFromString(data)
+    return sorted(model.meta_graphs, key=lambda meta: "serve" not in meta.meta_info_def.tags)
+
+
+def _import(tf: Any, metas: list[Any]) -> None:
+    """Import the part of MetaGraphs that makes their variables; what the first has, it decides.
 
     The rest takes long, and may have ops that this TensorFlow lacks or no longer takes: 2.21
     refuses the FusedBatchNorm of 1.15's graphs that were built with is_training=False.
     """
-    meta = tf.compat.v1.MetaGraphDef()
-    with open(path, "rb") as file:
-        meta.ParseFromString(file.read())
-    kept = ("variables", "trainable_variables")
-    for name in [name for name in meta.collection_def if name not in kept]:
-        del meta.collection_def[name]
-    meta.ClearField("saver_def")
-    needed = set()
-    for collection in meta.collection_def.values():
-        for raw in collection.bytes_list.value:
-            told = import_module("tensorflow.core.framework.variable_pb2").VariableDef()
-            told.ParseFromString(raw)
+    definition = import_module("tensorflow.core.framework.variable_pb2").VariableDef
+    variables: dict[str, bytes] = {}
+    nodes: dict[str, Any] = {}
+    for meta in metas:
+        needed = set()
+        for raw in meta.collection_def["variables"].bytes_list.value:
+            told = definition.FromString(raw)
+            variables.setdefault(told.variable_name, raw)
             tensors = (
                 *(told.variable_name, told.initializer_name),
                 *(told.snapshot_name, told.initial_value_name),
             )
             needed |= {tensor.partition(":")[0] for tensor in tensors if tensor}
-    reduced = tf.compat.v1.graph_util.extract_sub_graph(meta.graph_def, sorted(needed))
-    meta.graph_def.CopyFrom(reduced)
-    tf.compat.v1.train.import_meta_graph(meta, clear_devices=True)
+        for node in tf.compat.v1.graph_util.extract_sub_graph(meta.graph_def, sorted(needed)).node:
+            nodes.setdefault(node.name, node)
+    whole = tf.compat.v1.MetaGraphDef()
+    whole.meta_info_def.CopyFrom(metas[0].meta_info_def)
+    whole.graph_def.versions.CopyFrom(metas[0].graph_def.versions)
+    whole.graph_def.library.CopyFrom(metas[0].graph_def.library)
+    whole.graph_def.node.extend(nodes.values())
+    whole.collection_def["variables"].bytes_list.value.extend(variables.values())
+    tf.compat.v1.train.import_meta_graph(whole, clear_devices=True)
+
+
+def _restore_objects(tf: Any, job: dict[str, Any]) -> dict[str, Any]:
+    """Restore into a model's own variables, as tf.train.Checkpoint does.
+
+    They are moved away from what they hold before: a SavedModel already holds what is restored.
+    """
+    from bncheck.graph.python_child import is_variable, walk
+
+    root = _call(job["program"]) if "program" in job else tf.saved_model.load(job["graph"])
+    # A model of Keras 3 has its weights in several places: one variable may stand for the other.
+    keys = {key: each for key, _, each in walk(root) if is_variable(tf, each)}
+    for each in keys.values():
+        with suppress(TypeError, ValueError, tf.errors.OpError):  # strings, and what has no sum
+            each.assign(each + tf.ones_like(each))
+    before = _told(keys)
+    raised, after = None, None
+    checkpoint = root if isinstance(root, tf.train.Checkpoint) else tf.train.Checkpoint(root)
+    try:
+        checkpoint.restore(job["checkpoint"]).expect_partial()
+        after = _told(keys)
+    except Exception as error:
+        raised = _one_line(error)
+    return {
+        "tensorflow": tf.__version__,
+        "derived": [],
+        "before": [before, before],
+        "after": after,
+        "raised": raised,
+    }
+
+
+def _told(variables: dict[str, Any]) -> dict[str, str]:
+    return {f"{key}{_VALUE}": digest(each.numpy()) for key, each in variables.items()}
 
 
 class _Rehearsal:

@@ -138,8 +138,17 @@ def test_objects_are_restored_by_their_paths_and_the_rest_is_skipped() -> None:
     assert all(name == key for name, key in outcome.restored.items())
     other = _load(Loader.OBJECT, path, "keras3/trained/checkpoint")
     assert other.restored.keys() <= {"save_counter/.ATTRIBUTES/VARIABLE_VALUE"}
-    assert "nothing in the checkpoint has its path" in other.skipped.values()
+    assert "no way through the checkpoint's objects leads to it" in other.skipped.values()
     assert not other.raises
+
+
+def test_objects_are_restored_along_every_way_and_not_the_shortest_alone() -> None:
+    # model.save keeps the layers of a Keras model, whose paths are shorter than those through the
+    # list of its variables; model.export keeps the list.
+    outcome = _load(Loader.OBJECT, "keras2/mirrored/export", "keras2/trained/saved_model")
+    assert len(outcome.restored) == 14
+    mean = "layer_with_weights-1/moving_mean/.ATTRIBUTES/VARIABLE_VALUE"
+    assert outcome.restored[mean] == "variables/4/.ATTRIBUTES/VARIABLE_VALUE"
 
 
 def test_objects_need_a_graph_that_tells_them() -> None:

@@ -1,7 +1,8 @@
-"""On every fixture with a .meta, the static map equals what TensorFlow restores, bit by bit."""
+"""On every fixture with a graph, the static map equals what TensorFlow restores, bit by bit."""
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,14 +13,15 @@ from bncheck.assignment.loaders import Loader, Outcome, load, request_of
 from bncheck.checkpoint import open_checkpoint
 from bncheck.errors import BncheckError
 from bncheck.graph import load_graph
-from bncheck.rehearsal import REHEARSED, Seen, job, judge, run_jobs
+from bncheck.rehearsal import REHEARSED, Seen, job, judge, rehearse, run_jobs
 from bncheck.rehearsal.child import digest
 from tests.commands import FIXTURES
 
 if TYPE_CHECKING:
     from bncheck.checkpoint.model import Checkpoint
 
-TRIED = [(loader, None) for loader in REHEARSED] + [
+BY_NAME = [loader for loader in REHEARSED if loader is not Loader.OBJECT]
+TRIED = [(loader, None) for loader in BY_NAME] + [
     (Loader.ASSIGNMENT_MAP, "trainable"),
     (Loader.SAVER, "global"),
     (Loader.WARM_START, "global"),
@@ -27,6 +29,8 @@ TRIED = [(loader, None) for loader in REHEARSED] + [
 
 
 def _checkpoint_of(meta: Path) -> Checkpoint | None:
+    if meta.stem == "saved_model":
+        return open_checkpoint(str(meta.parent))
     prefixes = [meta.with_suffix(""), meta.parent / "model.ckpt-60"]
     for prefix in prefixes:
         try:
@@ -39,8 +43,11 @@ def _checkpoint_of(meta: Path) -> Checkpoint | None:
 def _cases() -> list[tuple[str, Checkpoint, Outcome, dict[str, Any]]]:
     cases = []
     foreign = open_checkpoint(str(FIXTURES / "tf1/healthy-resource"))
-    for meta in sorted(FIXTURES.glob("tf1/**/*.meta")):
+    graphs = [*FIXTURES.glob("tf1/**/*.meta"), *FIXTURES.glob("**/saved_model.pb*")]
+    for meta in sorted(graphs):
         graph = load_graph(str(meta))
+        if graph.structure.tells_layers or not graph.variables:  # TensorFlow 2's, or a frozen one
+            continue
         own = _checkpoint_of(meta)
         for checkpoint in (own, foreign):
             if checkpoint is None:
@@ -52,13 +59,32 @@ def _cases() -> list[tuple[str, Checkpoint, Outcome, dict[str, Any]]]:
     return cases
 
 
+def _cases_of_objects() -> list[tuple[str, Checkpoint, Outcome, dict[str, Any]]]:
+    """SavedModels of TensorFlow 2 into which their own variables are restored, and other ones."""
+    others = [
+        open_checkpoint(str(FIXTURES / path))
+        for path in ("keras2/mirrored/export", "keras3/trained/checkpoint", "tf1/healthy-resource")
+    ]
+    cases = []
+    for path in sorted(FIXTURES.glob("**/saved_model.pb")):
+        graph = load_graph(str(path))
+        if graph.structure.tells_layers:
+            for checkpoint in (open_checkpoint(str(path.parent)), *others):
+                outcome = load(Loader.OBJECT, request_of(graph, checkpoint))
+                told = f"{path.relative_to(FIXTURES)} {checkpoint.path} object"
+                cases.append((told, checkpoint, outcome, job(graph, checkpoint, outcome)))
+    return cases
+
+
 @pytest.mark.tensorflow
 def test_the_static_answer_is_what_tensorflow_does(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("tensorflow")
     # One start of TensorFlow for a thousand restores, of which each takes a tenth of a second.
     monkeypatch.setenv("BNCHECK_REHEARSAL_TIMEOUT", "1800")
-    cases = _cases()
-    assert len(cases) > 300
+    objects = _cases_of_objects()
+    assert len(objects) > 100
+    cases = _cases() + objects
+    assert len(cases) > 1000
     answers = run_jobs([each[3] for each in cases])
     wrong: dict[str, object] = {}
     restored = raised = 0
@@ -72,6 +98,69 @@ def test_the_static_answer_is_what_tensorflow_does(monkeypatch: pytest.MonkeyPat
     # The comparison saw what it is for.
     assert restored > 1000
     assert raised > 50
+
+
+PROGRAM = """
+import tensorflow as tf
+
+class Norm(tf.Module):
+    def __init__(self, size):
+        super().__init__()
+        self.moving_mean = tf.Variable(tf.random.normal([size]), trainable=False)
+        self.moving_variance = tf.Variable(tf.random.normal([size]), trainable=False)
+
+class Net(tf.Module):
+    def __init__(self, size=3):
+        super().__init__()
+        self.norms = [Norm(4), Norm(size)]
+        self.last = self.norms[1]
+        self.label = tf.Variable("a label")
+
+def net():
+    return Net()
+
+def only_the_last():
+    return tf.train.Checkpoint(last=Net().last)
+
+def another_size():
+    return Net(5)
+
+def keras_model():
+    return tf.keras.Sequential([tf.keras.Input((3,)), tf.keras.layers.BatchNormalization()])
+"""
+
+
+@pytest.mark.tensorflow
+def test_models_that_programs_build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tf = pytest.importorskip("tensorflow")
+    (tmp_path / "rehearsed_program.py").write_text(PROGRAM, "utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    program = importlib.import_module("rehearsed_program")
+    checkpoints = {
+        name: open_checkpoint(tf.train.Checkpoint(getattr(program, name)()).write(f"{name}.ckpt"))
+        for name in ("net", "keras_model")
+    }
+    found = {}
+    for function, saved in (
+        ("net", "net"),
+        ("only_the_last", "net"),
+        ("another_size", "net"),
+        ("net", "keras_model"),
+        ("keras_model", "keras_model"),
+    ):
+        checkpoint = checkpoints[saved]
+        graph = load_graph(f"rehearsed_program:{function}")
+        outcome = load(Loader.OBJECT, request_of(graph, checkpoint))
+        rehearsal = rehearse(graph, checkpoint, outcome)
+        assert rehearsal.agrees, (function, saved, rehearsal)
+        seen = [each.value for each in rehearsal.seen.values()]
+        found[function, saved] = (len(outcome.restored), seen.count("restored"), rehearsal.raised)
+    assert found["net", "net"] == (5, 4, "")  # the label is what it was before
+    assert found["only_the_last", "net"] == (2, 2, "")
+    assert found["net", "keras_model"] == (0, 0, "")
+    assert found["keras_model", "keras_model"] == (4, 4, "")
+    assert "incompatible tensor with shape (3,)" in found["another_size", "net"][2]
 
 
 def _answer(**after: str) -> dict[str, Any]:
@@ -112,6 +201,8 @@ def test_a_digest_is_of_the_type_the_shape_and_every_bit() -> None:
         -np.zeros(4, np.float32),
         np.array([b"a", b"bc"], object),
         np.array([b"ab", b"c"], object),
+        b"a\0",
+        b"a",
     ]
     assert len({digest(value) for value in values}) == len(values)
     assert digest(np.arange(8)[::2]) == digest(np.array([0, 2, 4, 6]))
