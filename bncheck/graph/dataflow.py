@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from functools import cached_property
+from math import isnan
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -12,7 +13,7 @@ from bncheck.checkpoint.dtypes import dtype_name, is_floating, numpy_dtype
 from bncheck.graph.inline import inline, output_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
     from bncheck.graph.inline import Node
     from bncheck.proto.graphs_pb2 import GraphDef
@@ -62,14 +63,39 @@ def node_name(tensor: str) -> str:
     return head if colon and output.isdigit() else name
 
 
+class _Behind(dict[str, "Node | None"]):
+    """The node behind each input string, found when it is asked for first.
+
+    Every walk asks again for the same tensors; a dict's own look-up makes that cheap.
+    """
+
+    def __init__(self, nodes: Mapping[str, Node], calls: Collection[str]) -> None:
+        super().__init__(nodes)
+        for call in calls:
+            del self[call]
+        self._nodes = nodes
+        self._calls = calls
+
+    def __missing__(self, tensor: str) -> Node | None:
+        if tensor.startswith("^"):
+            name = tensor[1:]
+        else:
+            name = node_name(tensor)
+            if name in self._calls:
+                name = output_name(name, output_number(tensor))
+        found = self[tensor] = self._nodes.get(name)
+        return found
+
+
 class Dataflow:
-    """A GraphDef's nodes by name, to be walked against the arrows."""
+    """A GraphDef's nodes by name, to be walked against the arrows.
+
+    `node` returns the node behind an input string, None where the graph lacks it.
+    """
 
     def __init__(self, graph: GraphDef) -> None:
-        self.nodes, self._calls, self.branches = inline(graph)
-        self._behind: dict[str, Node | None] = {**self.nodes}
-        for call in self._calls:
-            del self._behind[call]
+        self.nodes, calls, self.branches = inline(graph)
+        self.node: Callable[[str], Node | None] = _Behind(self.nodes, calls).__getitem__
         self._uniform: dict[str, float | None] = {}
         self._by_op: dict[str, list[Node]] = defaultdict(list)
         for node in self.nodes.values():
@@ -85,29 +111,17 @@ class Dataflow:
         """Whether the graph has no variables: their values are constants of it."""
         return not VARIABLE_OPS & self.ops
 
-    def node(self, tensor: str) -> Node | None:
-        """Return the node behind an input string, None where the graph lacks it."""
-        # Every walk asks this again for the same tensors; it is most of what a large graph costs.
-        try:
-            return self._behind[tensor]
-        except KeyError:
-            found = self._behind[tensor] = self._look_up(tensor)
-            return found
-
-    def _look_up(self, tensor: str) -> Node | None:
-        name = node_name(tensor)
-        if name in self._calls and not tensor.startswith("^"):
-            name = output_name(name, output_number(tensor))
-        return self.nodes.get(name)
-
     @cached_property
     def consumers(self) -> dict[str, list[Node]]:
-        """The nodes that take each node's value or wait for it, by its name."""
+        """The nodes that take each node's value or wait for it, by its name.
+
+        Constants and variables are left out: nobody asks who reads them, and they are most.
+        """
         found: dict[str, list[Node]] = defaultdict(list)
         for node in self.nodes.values():
             for tensor in node.input:
                 source = self.node(tensor)
-                if source is not None:
+                if source is not None and source.input:
                     found[source.name].append(node)
         return found
 
@@ -220,7 +234,11 @@ def uniform_value(tensor: TensorProto) -> float | None:
             return None
         values = np.frombuffer(tensor.tensor_content, dtype).astype(np.float64)
     elif name in _FLOATS:
-        values = np.array(getattr(tensor, _FLOATS[name]), np.float64)
+        listed = getattr(tensor, _FLOATS[name])
+        if len(listed) == 1:  # nearly every one
+            value = float(listed[0])
+            return None if isnan(value) else value
+        values = np.array(listed, np.float64)
     else:  # half_val holds the bits of float16 and bfloat16
         dtype = numpy_dtype(name)
         bits = np.array(tensor.half_val, np.int64).astype(np.uint16)

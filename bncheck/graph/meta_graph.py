@@ -165,10 +165,12 @@ class _Builder:
         node = self._flow.node(first.variable_name)
         dtype, shape = "", None
         if node is not None:
-            dtype = dtype_name(node.attr["dtype"].type)
-            declared = node.attr["shape"].shape
-            if not declared.unknown_rank and all(dim.size >= 0 for dim in declared.dim):
-                shape = tuple(dim.size for dim in declared.dim)
+            attributes = node.attr
+            dtype = dtype_name(attributes["dtype"].type)
+            declared = attributes["shape"].shape
+            sizes = tuple([dim.size for dim in declared.dim])
+            if not declared.unknown_rank and min(sizes, default=0) >= 0:
+                shape = sizes
         if first.save_slice_info_def.full_shape:
             shape = tuple(first.save_slice_info_def.full_shape)
         initials = {self._initial(part) for part in parts}
