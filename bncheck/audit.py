@@ -19,6 +19,7 @@ from bncheck.graph.model import COLLECTIONS
 from bncheck.pairing import Pairing
 from bncheck.report.model import FailOn, Report, Skipped
 from bncheck.rules import all_rules, judge
+from bncheck.rules.dataflow import undecided_updates
 from bncheck.rules.program import is_saver_of_trainables
 from bncheck.rules.restored import is_asked_for
 from bncheck.rules.rule import Evidence
@@ -140,6 +141,7 @@ def _report(
         suppressed = sum(finding.rule not in options.rules for finding in findings)
         findings = judge(evidence, options.rules)
     members = {member.name for layer in evidence.layers for member in layer.members.values()}
+    undecided = undecided_updates(evidence)
     return Report(
         path=checkpoint.path,
         format=checkpoint.format,
@@ -152,6 +154,7 @@ def _report(
         remarks=remarks,
         others=count_kinds(checkpoint, members),
         graph=evidence.graph,
+        graph_remarks=(undecided,) if undecided else (),
         collection=options.collection,
         assignment=evidence.assignment,
         graph_used=_graph_used(evidence),

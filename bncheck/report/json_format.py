@@ -60,6 +60,7 @@ def to_dict(report: Report) -> dict[str, Any]:
             "variables": len(graph.variables),
             "role": graph.role,
             "collection": report.collection,
+            "remarks": list(report.graph_remarks),
         },
         "layers": [_layer(layer, report) for layer in report.layers],
         "assignment": assignment

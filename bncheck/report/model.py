@@ -50,8 +50,9 @@ class Report:
     """The outcome of one audit.
 
     `step_source` is the variable that `step` comes from, None where it is none. `remarks` are what
-    a person should know of how the checkpoint was found. `others` counts the variables outside of
-    the layers by kind. `graph_used` maps each variable of a layer to what the graph does with it.
+    a person should know of how the checkpoint was found, `graph_remarks` what the graph alone does
+    not decide. `others` counts the variables outside of the layers by kind. `graph_used` maps each
+    variable of a layer to what the graph does with it.
     """
 
     path: str
@@ -66,6 +67,7 @@ class Report:
     remarks: tuple[str, ...] = ()
     others: Mapping[Kind, int] = field(default_factory=dict)
     graph: Graph | None = None
+    graph_remarks: tuple[str, ...] = ()
     collection: str = "global"
     assignment: Assignment | None = None
     graph_used: Mapping[str, str] = field(default_factory=dict)

@@ -42,6 +42,7 @@ _FORMATS: Final = {
     "keras-weights-h5": "Keras weights (.weights.h5)",
     "keras-archive": "Keras archive (.keras)",
 }
+_LABEL: Final = 12  # columns in front of what the head of the report says
 _PROSE_WIDTH: Final = 100  # columns; longer lines are hard to read
 _FULL_WIDTH: Final = 96  # columns of a row with everything in it, of a usual name
 _NAMES_SHOWN: Final = 5
@@ -148,6 +149,8 @@ class _Printer:
                 updates = ""  # only a training graph of TensorFlow 1 should have some
             self._field("", f"{role}{len(graph.variables)} variables{updates}")
             self._field("", self._matching())
+            for remark in self._report.graph_remarks:
+                self._prose("", "", remark, _LABEL)
         self._line()
 
     def _without_graph(self) -> str:
@@ -174,7 +177,7 @@ class _Printer:
         return ", ".join(parts)
 
     def _field(self, label: str, value: str) -> None:
-        self._line(Text.assemble((f"{label:<11} ", "bold"), value))
+        self._line(Text.assemble((f"{label:<{_LABEL - 1}} ", "bold"), value))
 
     def print_layers(self) -> None:
         if not self._report.layers:

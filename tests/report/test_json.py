@@ -141,6 +141,26 @@ def test_fingerprints_hold_when_the_checkpoint_moves_and_its_numbers_change(tmp_
     assert fingerprints(alone) == fingerprints(other)
 
 
+@pytest.mark.parametrize(
+    ("name", "undecided"),
+    [
+        ("wired-two-fetches", True),
+        ("wired-none-restored", True),
+        ("wired-control-dependencies", False),
+        ("wired-none", False),
+        ("no-update-ops", False),
+        ("trainable-saver", False),
+    ],
+)
+def test_what_the_graph_does_not_decide_is_said(name: str, undecided: bool) -> None:
+    report = inspect(str(FIXTURES / "tf1" / name))
+    told = (
+        "no training step in it reaches the update ops of 1 layer; their statistics moved, so the "
+        "program runs them itself, or has restored them"
+    )
+    assert json.loads(to_json(report))["graph"]["remarks"] == ([told] if undecided else [])
+
+
 HOSTILE = {
     "ansi": b"\x1b[31mred/moving_mean",
     "markup": b"[bold red]x[/]/moving_mean",
