@@ -7,20 +7,28 @@ phase), or something that only the caller knows.
 
 from __future__ import annotations
 
+import operator
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from bncheck.graph.dataflow import MERGES, PASS_ON, output_number
 from bncheck.graph.inline import Branch, enclosing_calls
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from bncheck.graph.dataflow import Dataflow
     from bncheck.graph.inline import Node
 
 _SWITCHES: Final = frozenset(("Switch", "RefSwitch"))
+_SELECTS: Final = frozenset(("Select", "SelectV2"))
+_COMPARISONS: Final[Mapping[str, Callable[[object, object], bool]]] = {
+    "Equal": operator.eq,
+    "NotEqual": operator.ne,
+}
 _FARTHEST: Final = 300  # nodes that one tensor is followed back through
 _DEEPEST: Final = 16  # logical ops of one predicate
+_STRING: Final = 7  # tensorflow/core/framework/types.proto
+_WHOLE: Final = (3, 9, 10)  # int32, int64 and bool
 
 
 class Source(NamedTuple):
@@ -29,6 +37,10 @@ class Source(NamedTuple):
     node: Node
     output: int
     branches: tuple[Branch, ...]
+
+
+# What no tensor of the graph is known to decide.
+UNTOLD: Final = Branch("", value=True)
 
 
 def sources(flow: Dataflow, tensor: str) -> Iterator[Source]:
@@ -46,6 +58,10 @@ def sources(flow: Dataflow, tensor: str) -> Iterator[Source]:
         elif node.op in _SWITCHES and len(node.input) > 1:
             side = Branch(node.input[1], output_number(current) == 1)
             pending.append((node.input[0], (*branches, side)))
+        elif node.op in _SELECTS and len(node.input) > 2:
+            predicate, *sides = node.input[:3]
+            for tensor, value in zip(sides, (True, False), strict=True):
+                pending.append((tensor, (*branches, Branch(predicate, value))))
         elif node.op in PASS_ON and node.input:
             pending.append((node.input[0], branches))
         else:
@@ -90,6 +106,12 @@ def decide(flow: Dataflow, tensor: str, depth: int = 0) -> bool | None:
             return None
         if node.op == "PlaceholderWithDefault" and inputs:
             return decide(flow, inputs[0], depth + 1)
+        if node.op == "Fill" and len(inputs) > 1:  # a predicate for each channel
+            return decide(flow, inputs[1], depth + 1)
+        if node.op in _COMPARISONS and len(inputs) > 1:
+            left, right = (scalar(flow, tensor) for tensor in inputs[:2])
+            known = left is not None and right is not None
+            return _COMPARISONS[node.op](left, right) if known else None
         if node.op == "LogicalNot" and inputs:
             value = decide(flow, inputs[0], depth + 1)
             return None if value is None else not value
@@ -97,6 +119,39 @@ def decide(flow: Dataflow, tensor: str, depth: int = 0) -> bool | None:
             return _joined(node.op, [decide(flow, name, depth + 1) for name in inputs[:2]])
         return None
     return None
+
+
+def is_fed(flow: Dataflow, branches: Iterable[Branch]) -> bool:
+    """Whether a placeholder without a default has a part in what the graph does not decide."""
+    return any(
+        node.op == "Placeholder"
+        for branch in branches
+        if decide(flow, branch.predicate) is None
+        for node in flow.ancestors([branch.predicate])
+    )
+
+
+def scalar(flow: Dataflow, tensor: str) -> int | bytes | None:
+    """Return the whole number or the string that a tensor is unless something else is fed."""
+    for source in sources(flow, tensor):
+        inputs = source.node.input
+        if source.node.op == "PlaceholderWithDefault" and inputs and inputs[0] != tensor:
+            return next((_written(s.node) for s in sources(flow, inputs[0])), None)
+        return _written(source.node)
+    return None
+
+
+def _written(node: Node) -> int | bytes | None:
+    if node.op != "Const" or "value" not in node.attr:
+        return None
+    tensor = node.attr["value"].tensor
+    if tensor.dtype not in (_STRING, *_WHOLE) or tensor.tensor_shape.dim:
+        return None
+    if tensor.dtype == _STRING:
+        return tensor.string_val[0] if tensor.string_val else b""
+    if tensor.tensor_content:
+        return int.from_bytes(tensor.tensor_content, "little", signed=True)
+    return next(iter((*tensor.bool_val, *tensor.int_val, *tensor.int64_val)), 0)
 
 
 def _joined(op: str, sides: Sequence[bool | None]) -> bool | None:

@@ -6,7 +6,7 @@ import re
 from collections import defaultdict
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from bncheck.graph.conditions import branches_of, is_taken
+from bncheck.graph.conditions import branches_of, is_fed, is_taken
 from bncheck.graph.inline import label
 from bncheck.graph.model import GraphLayer
 from bncheck.graph.normalizations import (
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 APPLY_PREFIXES: Final = ("Apply", "ResourceApply", "SparseApply", "ResourceSparseApply")
 # Scopes that a library puts between a layer's and its ops'.
 _INNER_SCOPE: Final = re.compile(r"(batchnorm|cond|moments|while|FusedBatchNormV?[23]?)(_\d+)?")
+_WORST_FIRST: Final = ("batch", "undecided", "untold", "moving")
 # What no output of a model is: it stores, initializes, or only waits for others.
 _NO_OUTPUTS: Final = frozenset(
     [
@@ -166,11 +167,11 @@ class _Served:
         self._in_all = {node.name for node in flow.ancestors(tensors)}
 
     def runs(self, update: str) -> bool:
-        """Whether an output runs an update, in a branch that may be taken."""
+        """Whether an output runs an update, whatever the caller feeds."""
         node = self._flow.nodes[update]
         if update not in self._in_all:
             return False
-        return is_taken(self._flow, branches_of(self._flow, node)) is not False
+        return is_taken(self._flow, branches_of(self._flow, node)) is True
 
     def with_(self, group: Iterable[Use]) -> str:
         """Return what the outputs normalize with at a layer: see GraphLayer.serves.
@@ -184,12 +185,15 @@ class _Served:
             if use.node.name in self._by_data:
                 taken = is_taken(self._flow, use.branches)
             if taken is not False:
-                kind = "moving" if not use.batch else "batch" if taken else "undecided"
+                undecided = "undecided" if is_fed(self._flow, use.branches) else "untold"
+                kind = "moving" if not use.batch else "batch" if taken else undecided
                 found.add((kind, bool(taken)))
         if not self._is_told and ("moving", True) in found:
             return "moving"
         kinds = {kind for kind, _ in found}
-        return next((each for each in ("batch", "undecided", "moving") if each in kinds), "")
+        return next(
+            (each for each in ("batch", "undecided", "untold", "moving") if each in kinds), ""
+        )
 
 
 def _trains(flow: Dataflow, outputs: Iterable[str], program: Program) -> bool:

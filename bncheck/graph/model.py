@@ -55,7 +55,8 @@ class GraphLayer(NamedTuple):
     says that the graph normalizes with the batch's own statistics somewhere, `runs` whether a
     training step reaches an update of each statistic (None without a step or without updates).
     `serves` is what the outputs of a graph for serving normalize with: "moving", "batch",
-    "undecided" where the caller feeds the choice, empty where they do not use the layer.
+    "undecided" where the caller feeds the choice, "untold" where a variable or a computation makes
+    it, empty where they do not use the layer.
     `written` are updates that those outputs depend on.
     """
 

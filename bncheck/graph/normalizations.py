@@ -10,14 +10,15 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from bncheck.graph.conditions import branches_of, sources
-from bncheck.graph.dataflow import output_number
+from bncheck.graph.conditions import UNTOLD, branches_of, scalar, sources
+from bncheck.graph.dataflow import PASS_ON, VARIABLE_OPS, output_number
+from bncheck.graph.inline import Branch
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from bncheck.graph.dataflow import Dataflow
-    from bncheck.graph.inline import Branch, Node
+    from bncheck.graph.inline import Node
 
 FUSED: Final = frozenset(("FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3"))
 ASSIGNS: Final = frozenset(
@@ -39,6 +40,7 @@ _ARITHMETIC: Final = frozenset(
     ]
 )
 _ADDS: Final = frozenset(("Add", "AddV2"))
+_SQUARES: Final = frozenset(("SquaredDifference", "Square"))
 _FARTHEST: Final = 120  # nodes between an update op and the batch's statistics
 _LARGEST_EPSILON: Final = 0.1
 _INT64: Final = 9
@@ -110,10 +112,45 @@ def _moment(flow: Dataflow, node: Node) -> set[tuple[str, str]]:
     """Return what a Mean over the batch is: the variance is the mean of squared differences."""
     if not _reduces_batch(flow, node):
         return set()
-    squares = any(
-        s.node.op in ("SquaredDifference", "Square") for s in sources(flow, node.input[0])
-    )
-    return {(node.name, VARIANCE if squares else MEAN)}
+    data = [node.input[0]]
+    squared = [s.node for s in sources(flow, data[0]) if s.node.op in _SQUARES and s.node.input]
+    data += [each.input[0] for each in squared]
+    if any(_is_stored(flow, tensor) for tensor in data):
+        return set()
+    return {(node.name, VARIANCE if squared else MEAN)}
+
+
+def _is_stored(flow: Dataflow, tensor: str) -> bool:
+    """Whether a tensor is a weight: standardized weights are no normalized batch."""
+    kinds = {"Const"} if flow.is_frozen else VARIABLE_OPS
+    return any(node.op in kinds for node in flow.passed_on(tensor))
+
+
+def _mixed(flow: Dataflow, tensor: str) -> list[Branch]:
+    """Return what decides where a value is made of a variable, too, else nothing.
+
+    In phase * batch + (1 - phase) * average it is the phase, if the graph tells that.
+    """
+    pending = [tensor]
+    seen: set[str] = set()
+    phases: list[Branch] = []
+    reads_variable = False
+    while pending and len(seen) < _FARTHEST:
+        node = flow.node(pending.pop())
+        if node is None or node.name in seen:
+            continue
+        seen.add(node.name)
+        reads_variable |= node.op in VARIABLE_OPS
+        if node.op in _ARITHMETIC or node.op in PASS_ON:
+            inputs = [name for name in node.input if not name.startswith("^")]
+            pending += inputs
+            if node.op == "Mul" and len(inputs) > 1:
+                phases += [
+                    Branch(factor, value=True)
+                    for factor, other in (inputs[:2], inputs[1::-1])
+                    if isinstance(scalar(flow, factor), int) and _batch_statistics(flow, other)
+                ]
+    return (phases or [UNTOLD]) if reads_variable else []
 
 
 def _reduces_batch(flow: Dataflow, mean: Node) -> bool:
@@ -217,6 +254,7 @@ class _Decomposed:
             elif VARIANCE in {role for _, role in _batch_statistics(self._flow, source.node.name)}:
                 roles = {role: name for role, name in affine.items() if role != MEAN}
                 roles |= self._updated(source.node)
+                branches += _mixed(self._flow, source.node.name)
                 yield Use(root, roles, batch=True, branches=branches, fused=False)
 
     def _updated(self, variance: Node) -> dict[str, str]:

@@ -15,6 +15,13 @@ if TYPE_CHECKING:
     from bncheck.batchnorm.layers import Layer
     from bncheck.graph.model import Graph, GraphLayer
 
+_SERVES = {
+    "batch": "the serving graph normalizes with the batch's own statistics",
+    "undecided": "a placeholder that has to be fed decides whether the serving graph normalizes "
+    "with the batch's own statistics",
+    "untold": "the serving graph computes whether it normalizes with the batch's own statistics, "
+    "and does not tell the outcome",
+}
 _RUN_UPDATE_OPS = """\
     update_ops = tf.get_collection(tf.GraphKeys.UPDATE_OPS)
     with tf.control_dependencies(update_ops):
@@ -168,7 +175,8 @@ def inference_uses_batch_statistics(evidence: Evidence) -> Iterator[Draft]:
 
     What: The graph trains nothing, and on the way to its outputs (those of its signatures, where it
     has some) a batch norm is in training mode: is_training is true, or absent, which means true; or
-    a placeholder without a default, or with the default true, decides it.
+    a placeholder without a default, or with the default true, decides it. Where a variable or a
+    computation decides, it is a warning.
 
     Why: Predictions then depend on what else is in the batch, a batch of one is normalized to
     beta, and the moving averages, however well they were trained, are not used.
@@ -185,16 +193,14 @@ def inference_uses_batch_statistics(evidence: Evidence) -> Iterator[Draft]:
         return
     names = {id(found): layer for layer, found in _pairs(evidence)}
     for found in evidence.graph.layers:
-        if found.serves not in ("batch", "undecided"):
+        if found.serves not in _SERVES:
             continue
         layer = names.get(id(found))
         yield Draft(
             layer=layer.name if layer is not None else found.name,
             variables=layer.names(*STATISTICS) if layer is not None else (),
-            message="the serving graph normalizes with the batch's own statistics"
-            if found.serves == "batch"
-            else "a placeholder that has to be fed decides whether the serving graph normalizes "
-            "with the batch's own statistics",
+            message=_SERVES[found.serves],
+            level=Level.WARNING if found.serves == "untold" else None,
             evidence={"serves": found.serves, "graph": evidence.graph.source},
         )
 
