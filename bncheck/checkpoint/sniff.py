@@ -84,6 +84,7 @@ def _describe_zip(file: RegularFile) -> str:
     try:
         stream = Window(file, 0, file.size, _LARGEST_ZIP_DIRECTORY)
         names = zipfile.ZipFile(cast("BinaryIO", stream)).namelist()
+    # What zipfile raises of a directory that is no such thing, and the window of one too large.
     except (zipfile.BadZipFile, BncheckError, OSError, ValueError, NotImplementedError):
         return "a zip archive that is damaged or cut off"
     if any(name.endswith("data.pkl") for name in names):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import operator
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from bncheck.graph.dataflow import MERGES, PASS_ON, output_number
+from bncheck.graph.dataflow import MERGES, PASS_ON, output_number, whole_numbers
 from bncheck.graph.inline import Branch, enclosing_calls
 
 if TYPE_CHECKING:
@@ -28,7 +28,6 @@ _COMPARISONS: Final[Mapping[str, Callable[[object, object], bool]]] = {
 _FARTHEST: Final = 300  # nodes that one tensor is followed back through
 _DEEPEST: Final = 16  # logical ops of one predicate
 _STRING: Final = 7  # tensorflow/core/framework/types.proto
-_WHOLE: Final = (3, 9, 10)  # int32, int64 and bool
 
 
 class Source(NamedTuple):
@@ -145,13 +144,11 @@ def _written(node: Node) -> int | bytes | None:
     if node.op != "Const" or "value" not in node.attr:
         return None
     tensor = node.attr["value"].tensor
-    if tensor.dtype not in (_STRING, *_WHOLE) or tensor.tensor_shape.dim:
+    if tensor.tensor_shape.dim:
         return None
     if tensor.dtype == _STRING:
         return tensor.string_val[0] if tensor.string_val else b""
-    if tensor.tensor_content:
-        return int.from_bytes(tensor.tensor_content, "little", signed=True)
-    return next(iter((*tensor.bool_val, *tensor.int_val, *tensor.int64_val)), 0)
+    return next(iter(whole_numbers(tensor)), None)
 
 
 def _joined(op: str, sides: Sequence[bool | None]) -> bool | None:

@@ -219,6 +219,20 @@ class Dataflow:
                 pending += node.input
 
 
+def whole_numbers(tensor: TensorProto) -> list[int]:
+    """Return the numbers that an int32, int64 or bool constant holds; a zero may be left out."""
+    width = {"int32": 4, "int64": 8, "bool": 1}.get(dtype_name(tensor.dtype))
+    if width is None:
+        return []
+    content = tensor.tensor_content
+    if content:
+        return [
+            int.from_bytes(content[at : at + width], "little", signed=True)
+            for at in range(0, len(content), width)
+        ]
+    return [*map(int, tensor.bool_val), *tensor.int_val, *tensor.int64_val] or [0]
+
+
 def uniform_value(tensor: TensorProto) -> float | None:
     """Return the one floating-point number that a constant holds everywhere, else None.
 

@@ -16,7 +16,7 @@ from bncheck.checkpoint.sniff import TEXT, describe
 from bncheck.checkpoint.varint import read_varint
 from bncheck.errors import DamagedError, NotACheckpointError
 from bncheck.graph.dataflow import SAVE_OPS, VARIABLE_OPS, Dataflow
-from bncheck.graph.layers import APPLY_PREFIXES
+from bncheck.graph.layers import apply_ops
 from bncheck.graph.meta_graph import ASSIGN_OPS, graph_of, read_message
 from bncheck.graph.savers import Saved, only_saver, saved_by
 from bncheck.graph.text_form import field_among, parse_text_message, read_text
@@ -189,7 +189,7 @@ def _trained(flow: Dataflow) -> set[str]:
     """Return the names of the variable ops that an optimizer's ops update."""
     return {
         name
-        for node in flow.nodes.values()
-        if node.op.startswith(APPLY_PREFIXES) and node.input
+        for node in apply_ops(flow)
+        if node.input
         for name in flow.variables_behind(node.input[0])
     }

@@ -21,10 +21,11 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from bncheck.graph.dataflow import Dataflow
+    from bncheck.graph.inline import Node
     from bncheck.graph.normalizations import Update, Use
     from bncheck.proto.graphs_pb2 import MetaGraphDef
 
-APPLY_PREFIXES: Final = ("Apply", "ResourceApply", "SparseApply", "ResourceSparseApply")
+_APPLY_PREFIXES: Final = ("Apply", "ResourceApply", "SparseApply", "ResourceSparseApply")
 # Scopes that a library puts between a layer's and its ops'.
 _INNER_SCOPE: Final = re.compile(r"(batchnorm|cond|moments|while|FusedBatchNormV?[23]?)(_\d+)?")
 _WORST_FIRST: Final = ("batch", "undecided", "untold", "moving")
@@ -57,6 +58,11 @@ def signature_outputs(meta: MetaGraphDef) -> list[list[str]]:
     ]
 
 
+def apply_ops(flow: Dataflow) -> list[Node]:
+    """Return the ops by which optimizers update variables, the first input of each."""
+    return flow.of(*[op for op in flow.ops if op.startswith(_APPLY_PREFIXES)])
+
+
 def training_ops(
     flow: Dataflow, trainable: Collection[str], initializers: Collection[str]
 ) -> list[str]:
@@ -64,8 +70,7 @@ def training_ops(
 
     `trainable` and `initializers` are names of ops; a restore is no training.
     """
-    applying = [op for op in flow.ops if op.startswith(APPLY_PREFIXES)]
-    found = [node.name for node in flow.of(*applying)]
+    found = [node.name for node in apply_ops(flow)]
     trained = set(trainable)
     for node in flow.of(*ASSIGNS) if trained else ():
         if node.name not in initializers and node.input:

@@ -11,7 +11,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from bncheck.graph.conditions import UNTOLD, branches_of, scalar, sources
-from bncheck.graph.dataflow import PASS_ON, VARIABLE_OPS, output_number
+from bncheck.graph.dataflow import PASS_ON, VARIABLE_OPS, output_number, whole_numbers
 from bncheck.graph.inline import Branch
 
 if TYPE_CHECKING:
@@ -43,7 +43,6 @@ _ADDS: Final = frozenset(("Add", "AddV2"))
 _SQUARES: Final = frozenset(("SquaredDifference", "Square"))
 _FARTHEST: Final = 120  # nodes between an update op and the batch's statistics
 _LARGEST_EPSILON: Final = 0.1
-_INT64: Final = 9
 _STEPS: Final = 8  # ops between an Rsqrt and the last one of its layer
 
 
@@ -160,17 +159,7 @@ def _reduces_batch(flow: Dataflow, mean: Node) -> bool:
     axes = next((s.node for s in sources(flow, mean.input[1]) if s.node.op == "Const"), None)
     if axes is None or "value" not in axes.attr:
         return False
-    tensor = axes.attr["value"].tensor
-    if tensor.tensor_content:
-        content = tensor.tensor_content
-        width = 8 if tensor.dtype == _INT64 else 4
-        numbers = [
-            int.from_bytes(content[at : at + width], "little", signed=True)
-            for at in range(0, len(content), width)
-        ]
-    else:
-        numbers = [*tensor.int_val, *tensor.int64_val] or [0]
-    return 0 in numbers
+    return 0 in whole_numbers(axes.attr["value"].tensor)
 
 
 def find_uses(flow: Dataflow, updates: Iterable[Update]) -> list[Use]:

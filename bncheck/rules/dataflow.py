@@ -63,17 +63,13 @@ def _unrun(evidence: Evidence) -> Iterator[tuple[Layer, GraphLayer, Level]]:
 
 def undecided_updates(evidence: Evidence) -> str:
     """Say for which layers the values had to decide whether updates run, empty where for none."""
-    if not any(found.runs is False for _, found in _pairs(evidence)):
-        return ""
-    unrun = {layer.name for layer, _, _ in _unrun(evidence)}
-    moved = [
-        layer.name
+    moved = sum(
+        found.runs is False and layer.status is Status.TRAINED and not _is_restored(layer)
         for layer, found in _pairs(evidence)
-        if found.runs is False and layer.status is Status.TRAINED and layer.name not in unrun
-    ]
+    )
     if not moved:
         return ""
-    which = f"{len(moved)} layers" if len(moved) > 1 else "1 layer"
+    which = f"{moved} layers" if moved > 1 else "1 layer"
     return (
         f"no training step in it reaches the update ops of {which}; their statistics moved, so the "
         "program runs them itself, or has restored them"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -85,10 +86,10 @@ def test_a_long_name_is_cut_in_a_sentence(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("dtype", [[("a", "i1"), ("b", "i1")], ("i1", (2,))])
-def test_two_bytes_of_some_structure_are_no_bfloat16(tmp_path: Path, dtype: object) -> None:
+def test_two_bytes_of_some_structure_are_no_bfloat16(tmp_path: Path, dtype: Any) -> None:
     path = tmp_path / "f.h5"
     with h5py.File(path, "w") as file:
-        file.create_dataset("x", shape=(2,), dtype=np.dtype(dtype))  # type: ignore[call-overload]
+        file.create_dataset("x", shape=(2,), dtype=np.dtype(dtype))
     with Hdf5File(str(path)) as file:
         assert file.variables["x"].dtype == "DataType(|V2)"
 

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import time
+from typing import TYPE_CHECKING
 
 from bncheck.graph.conditions import branches_of, decide, is_taken, sources
 from bncheck.graph.dataflow import Dataflow
 from bncheck.graph.inline import Branch, enclosing_calls, label
 from tests.graph.graphs import flow, function, graph
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from bncheck.graph.inline import Node
+
 READ = function(
     "read", "handle x", {"out": "value:value:0", "same": "x"}, "value = ReadVariableOp(handle)"
 )
 
 
-def names(found: object) -> list[str]:
-    return [node.name for node in found]  # type: ignore[attr-defined]
+def names(found: Iterable[Node]) -> list[str]:
+    return [node.name for node in found]
 
 
 def test_a_call_gives_out_what_its_function_returns() -> None:
