@@ -62,6 +62,11 @@ def read_structure(bundle: TensorBundle) -> Structure:
         graph = load_objects(bundle)
     except DamagedError as error:
         return _by_keys(bundle.variables, error.what)
+    return structure_of(graph, bundle)
+
+
+def structure_of(graph: TrackableObjectGraph, bundle: TensorBundle) -> Structure:
+    """Return what an object graph says of a bundle's variables, as `read_structure` does."""
     found = _Reader(graph, bundle).read()
     if not found.full_names and any(key.endswith(_SUFFIX) for key in bundle.variables):
         return _by_keys(bundle.variables, "it describes none of the variables that are here")
@@ -126,6 +131,14 @@ class _Reader:
                 if attribute.name == _VALUE and attribute.checkpoint_key in self._variables:
                     self._keys[number] = attribute.checkpoint_key
                     self._full_names[attribute.checkpoint_key] = attribute.full_name
+        self._edges = [
+            {
+                child.local_name: child.node_id
+                for child in node.children
+                if 0 <= child.node_id < len(self._nodes)
+            }
+            for node in self._nodes
+        ]
         self._ways = self._breadth_first()
 
     def read(self) -> Structure:
@@ -144,9 +157,7 @@ class _Reader:
             lists=tuple(tuple(each) for each in self._lists()),
             steps=self._steps(optimizers),
             saves=saves,
-            edges=ObjectEdges(
-                [dict(self._children(n)) for n in range(len(self._nodes))], self._keys
-            ),
+            edges=ObjectEdges(self._edges, self._keys),
         )
 
     def _breadth_first(self) -> dict[int, _Edge | None]:
@@ -156,10 +167,10 @@ class _Reader:
         ways: dict[int, _Edge | None] = {0: None}
         pending = [0]
         for number in pending:  # grows while it is walked
-            for child in self._nodes[number].children:
-                if 0 <= child.node_id < len(self._nodes) and child.node_id not in ways:
-                    ways[child.node_id] = _Edge(number, child.local_name)
-                    pending.append(child.node_id)
+            for name, child in self._edges[number].items():
+                if child not in ways:
+                    ways[child] = _Edge(number, name)
+                    pending.append(child)
         return ways
 
     def _path(self, number: int) -> str:
@@ -172,17 +183,12 @@ class _Reader:
             edge = self._ways[edge.parent]
         return "/".join([*(["..."] if edge is not None else []), *reversed(parts)])
 
-    def _children(self, number: int) -> Iterator[tuple[str, int]]:
-        for child in self._nodes[number].children:
-            if child.node_id in self._ways:
-                yield child.local_name, child.node_id
-
     def _attributes(self, number: int) -> Mapping[str, str]:
         """Return the keys of an object's own variables by attribute; a list has none."""
         if number not in self._own:
             self._own[number] = {
                 name: self._keys[child]
-                for name, child in (self._children(number) if number in self._ways else ())
+                for name, child in (self._edges[number].items() if number in self._ways else ())
                 if child in self._keys and not name.isdigit()
             }
         return self._own[number]
@@ -192,7 +198,7 @@ class _Reader:
         lists = [
             child
             for number in numbers
-            for name, child in self._children(number)
+            for name, child in self._edges[number].items()
             if name == attribute
         ]
         return [self._list(each) for each in dict.fromkeys(lists)]
@@ -201,7 +207,7 @@ class _Reader:
         """Return the keys in a list, by their numbers."""
         items = [
             (int(name), self._keys[child])
-            for name, child in self._children(number)
+            for name, child in self._edges[number].items()
             if child in self._keys and name.isdecimal() and len(name) < _LONGEST_NUMBER
         ]
         return [key for _, key in sorted(items)]
@@ -218,7 +224,7 @@ class _Reader:
         """Whether an object keeps slots, or counts iterations beside a list of its variables."""
         if self._nodes[number].slot_variables:
             return True
-        names = {name for name, _ in self._children(number)}
+        names = self._edges[number].keys()
         counted = any(name in self._attributes(number) for name in _STEPS)
         return counted and bool(
             names & {"_variables", "_learning_rate", "learning_rate", "decay", "beta_1"}
@@ -283,7 +289,7 @@ class _Reader:
         found = []
         known = set(optimizers)
         for number in sorted(known):
-            if any(child in known for _, child in self._children(number)):
+            if any(child in known for child in self._edges[number].values()):
                 continue
             attributes = self._attributes(number)
             found += [attributes[name] for name in _STEPS if name in attributes][:1]

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from bncheck.checkpoint.bundle import TensorBundle
 from bncheck.checkpoint.dtypes import dtype_name
 from bncheck.checkpoint.keras_config import read_config
 from bncheck.checkpoint.location import variables_prefix
-from bncheck.checkpoint.object_graph import OBJECT_GRAPH, load_objects, read_structure
+from bncheck.checkpoint.object_graph import OBJECT_GRAPH, load_objects, structure_of
 from bncheck.checkpoint.structure import NO_STRUCTURE
 from bncheck.errors import BncheckError, NotACheckpointError, UnsupportedError
 from bncheck.graph.conditions import sources
@@ -31,7 +31,7 @@ from bncheck.proto.objects_pb2 import SavedMetadata
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
 
-    from bncheck.checkpoint.structure import LayerConfig, Structure
+    from bncheck.checkpoint.structure import LayerConfig, ObjectEdges, Structure
     from bncheck.graph.inline import Node
     from bncheck.graph.model import GraphLayer
     from bncheck.proto.graphs_pb2 import MetaGraphDef
@@ -71,7 +71,7 @@ def graph_of_saved_model(path: str, model: SavedModel) -> Graph:
             remedy="--no-graph judges its variables alone.",
         )
     with_objects = any(meta.HasField("object_graph_def") for meta in model.meta_graphs)
-    stored = _stored(directory) if with_objects else None
+    stored = _stored(directory) if with_objects else NO_STRUCTURE
     graphs = [
         _graph(path, directory, meta, stored)
         for meta in sorted(model.meta_graphs, key=lambda m: _SERVE not in m.meta_info_def.tags)
@@ -111,12 +111,12 @@ def _read(directory: str) -> tuple[str, SavedModel]:
     )
 
 
-def _graph(path: str, directory: str, meta: MetaGraphDef, stored: _Stored | None) -> Graph:
+def _graph(path: str, directory: str, meta: MetaGraphDef, stored: Structure) -> Graph:
     serving = _SERVE in meta.meta_info_def.tags
     if not meta.HasField("object_graph_def"):
         graph = graph_of(path, meta, "saved-model")
         return replace(graph, role="serving") if serving else graph
-    names = _names(meta.object_graph_def, stored)
+    names = _names(meta.object_graph_def, stored.edges)
     nodes = meta.object_graph_def.nodes
     variables = {name: _variable(name, nodes[number].variable) for number, name in names.items()}
     trainable = {name for number, name in names.items() if nodes[number].variable.trainable}
@@ -131,7 +131,7 @@ def _graph(path: str, directory: str, meta: MetaGraphDef, stored: _Stored | None
         role="serving" if serving else "unknown",
         tensorflow_version=meta.meta_info_def.tensorflow_version,
         layers=_layers(meta, names, trainable),
-        structure=stored.structure if stored else NO_STRUCTURE,
+        structure=stored,
         configs=dict(_configs(directory, meta.object_graph_def, names)),
     )
 
@@ -181,33 +181,19 @@ def _restored_key(flow: Dataflow, restore: Node, output: int) -> str:
     return strings[output].decode("utf-8", "surrogateescape") if output < len(strings) else ""
 
 
-class _Stored(NamedTuple):
-    """The object graph of a SavedModel's own bundle: each node's edges and keys, by its number."""
-
-    edges: list[dict[str, int]]
-    keys: list[list[str]]
-    structure: Structure
-
-
-def _stored(directory: str) -> _Stored | None:
-    """Read a SavedModel's own bundle, once for all MetaGraphs; None where it tells nothing."""
+def _stored(directory: str) -> Structure:
+    """Return what a SavedModel's own bundle tells of its objects, once for all MetaGraphs."""
     try:
         bundle = TensorBundle(variables_prefix(directory))
         if OBJECT_GRAPH not in bundle.variables:
-            return None
-        nodes = load_objects(bundle).nodes
+            return NO_STRUCTURE
+        return structure_of(load_objects(bundle), bundle)
     except BncheckError:
         # The audit of the checkpoint itself says so; another graph's variables still have names.
-        return None
-    keys = [[attribute.checkpoint_key for attribute in node.attributes] for node in nodes]
-    return _Stored(
-        edges=[{child.local_name: child.node_id for child in node.children} for node in nodes],
-        keys=[[key for key in each if key in bundle.variables] for each in keys],
-        structure=read_structure(bundle),
-    )
+        return NO_STRUCTURE
 
 
-def _names(objects: SavedObjectGraph, stored: _Stored | None) -> dict[int, str]:
+def _names(objects: SavedObjectGraph, stored: ObjectEdges | None) -> dict[int, str]:
     """Return each variable node's key in the SavedModel's own bundle.
 
     Nodes and keys are brought together as a restore does it: both graphs are walked from the root
@@ -216,15 +202,15 @@ def _names(objects: SavedObjectGraph, stored: _Stored | None) -> dict[int, str]:
     keys: dict[int, str] = {}
     if stored is None:
         return _own_names(objects, keys)
-    pending = [(0, 0)] if objects.nodes and stored.edges else []
+    pending = [(0, 0)] if objects.nodes and stored.children else []
     seen = {0}
     for number, other in pending:  # grows while it is walked
-        for key in stored.keys[other][:1]:
-            keys[number] = key
+        if other in stored.keys:
+            keys[number] = stored.keys[other]
         for child in objects.nodes[number].children:
-            match = stored.edges[other].get(child.local_name, -1)
-            known = 0 <= child.node_id < len(objects.nodes) and 0 <= match < len(stored.edges)
-            if known and child.node_id not in seen:
+            match = stored.children[other].get(child.local_name)
+            known = 0 <= child.node_id < len(objects.nodes)
+            if match is not None and known and child.node_id not in seen:
                 seen.add(child.node_id)
                 pending.append((child.node_id, match))
     return _own_names(objects, keys)
