@@ -1,6 +1,7 @@
 """Inspect and audit batch normalization in TensorFlow checkpoints.
 
-The public API: `inspect` audits the checkpoint at a path and returns a Report; `open_checkpoint`
+The public API: `inspect` audits the checkpoint at a path and returns a Report, `diff` compares two
+and returns a DiffReport; `bncheck.history.pipeline.history` follows a whole run. `open_checkpoint`
 and `load_graph` read; `assignment_map` matches a graph's variables to a checkpoint's. Nothing here
 imports TensorFlow.
 """
@@ -15,15 +16,20 @@ if TYPE_CHECKING:
     from bncheck.assignment import AssignmentMap, assignment_map
     from bncheck.audit import Options, inspect
     from bncheck.checkpoint import open_checkpoint
+    from bncheck.diffing import DiffOptions, diff
     from bncheck.errors import BncheckError
     from bncheck.graph import load_graph
+    from bncheck.history.pipeline import HistoryOptions
 
 __all__ = [
     "AssignmentMap",
     "BncheckError",
+    "DiffOptions",
+    "HistoryOptions",
     "Options",
     "__version__",
     "assignment_map",
+    "diff",
     "inspect",
     "load_graph",
     "open_checkpoint",
@@ -32,8 +38,11 @@ __all__ = [
 _HOMES = {
     "AssignmentMap": "bncheck.assignment",
     "BncheckError": "bncheck.errors",
+    "DiffOptions": "bncheck.diffing",
+    "HistoryOptions": "bncheck.history.pipeline",
     "Options": "bncheck.audit",
     "assignment_map": "bncheck.assignment",
+    "diff": "bncheck.diffing",
     "inspect": "bncheck.audit",
     "load_graph": "bncheck.graph",
     "open_checkpoint": "bncheck.checkpoint",

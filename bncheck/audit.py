@@ -7,29 +7,25 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from bncheck.assignment import assign
-from bncheck.batchnorm.layers import Known, Layer, build_layers
 from bncheck.batchnorm.names import normalization_of
-from bncheck.batchnorm.others import count_kinds, step_of, step_variables
+from bncheck.batchnorm.others import count_kinds
 from bncheck.checkpoint import open_location
 from bncheck.checkpoint.locate import locate
-from bncheck.checkpoint.object_graph import OBJECT_GRAPH
 from bncheck.errors import BncheckError, DamagedError, UnsupportedError
 from bncheck.graph import graph_beside, load_graph
 from bncheck.graph.model import COLLECTIONS
-from bncheck.pairing import Pairing
 from bncheck.report.model import FailOn, Report, Skipped
 from bncheck.rules import all_rules, judge
 from bncheck.rules.dataflow import undecided_updates
 from bncheck.rules.program import is_saver_of_trainables
 from bncheck.rules.restored import is_asked_for
 from bncheck.rules.rule import Evidence
+from bncheck.snapshot import take_snapshot
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from bncheck.batchnorm.grouping import Grouping
+    from bncheck.batchnorm.layers import Layer
     from bncheck.checkpoint.location import Location
-    from bncheck.checkpoint.model import Checkpoint, Values
+    from bncheck.checkpoint.model import Checkpoint
     from bncheck.graph.model import Graph
     from bncheck.rules.rule import Rule
 
@@ -62,25 +58,20 @@ def inspect(path: str | os.PathLike[str], options: Options | None = None) -> Rep
     skipped: list[Skipped] = []
     graph = _find_graph(checkpoint, location, options, skipped)
     own = graph is not None and _is_own(graph, checkpoint.path)
-    pairing = Pairing(checkpoint, graph, own=own)
-    grouping = pairing.group()
-    steps = step_variables(checkpoint)
-    saves = checkpoint.structure.saves
-    values = checkpoint.read(_names_to_read(grouping, [*steps, *([saves] if saves else [])]))
-    skipped += _unread(checkpoint, values)
-    known = Known(graph, pairing.graph_variables, pairing.naming.configs)
-    layers = build_layers(grouping.layers, checkpoint.variables, values, known)
+    snapshot = take_snapshot(checkpoint, graph, own=own)
+    skipped += [Skipped(what, reason) for what, reason in snapshot.unread.items()]
     # Layers of statistics alone have nothing in a checkpoint of the trainable variables.
     forgetful = own and graph is not None and is_saver_of_trainables(graph)
+    layers = snapshot.layers
     evidence = Evidence(
         variables=checkpoint.variables,
         layers=tuple(each for each in layers if forgetful or _is_present(each, graph, own=own)),
-        unknown=tuple(grouping.unknown),
+        unknown=snapshot.unknown,
         graph=graph,
         graph_is_own=own,
         assignment=assign(graph, checkpoint, options.collection) if graph else None,
         collection=options.collection,
-        step=step_of(values, steps) if options.step is None else options.step,
+        step=snapshot.step if options.step is None else options.step,
         momentum=options.momentum,
         slots=checkpoint.structure.slots,
         ambiguous=checkpoint.structure.ambiguous,
@@ -88,11 +79,10 @@ def inspect(path: str | os.PathLike[str], options: Options | None = None) -> Rep
     )
     remarks = (*location.remarks, *checkpoint.remarks, *_unread_names(evidence))
     report = _report(checkpoint, evidence, options, remarks, tuple(skipped))
-    if evidence.step is None and saves is not None:
+    if evidence.step is None and snapshot.saves is not None:
         # A count of saves is no count of steps, so no rule sees it; it tells checkpoints apart.
-        return replace(report, step=step_of(values, [saves]), step_source=saves)
-    told = options.step is None and evidence.step is not None
-    return replace(report, step_source=steps[0] if told else None)
+        return replace(report, step=snapshot.saves, step_source=checkpoint.structure.saves)
+    return replace(report, step_source=snapshot.step_source if options.step is None else None)
 
 
 def _unread_names(evidence: Evidence) -> list[str]:
@@ -113,18 +103,6 @@ def _unread_names(evidence: Evidence) -> list[str]:
         f"the graph's batch-norm ops read {len(strange)} variables whose names do not tell their"
     )
     return [f"{remark} layer, so that the statistics there were not judged: {shown}"]
-
-
-def _unread(checkpoint: Checkpoint, values: Values) -> list[Skipped]:
-    """Return every value that could not be read, and every other data file that is not whole."""
-    files = {
-        path: reason
-        for path, reason in checkpoint.damaged_files().items()
-        if path not in values.broken_files
-    }
-    found = [Skipped(what, reason) for what, reason in (*values.unread.items(), *files.items())]
-    problem = checkpoint.structure.problem
-    return [*([Skipped(OBJECT_GRAPH, problem)] if problem else []), *found]
 
 
 def _report(
@@ -188,16 +166,6 @@ def _find_graph(
             Skipped(error.path, f"{error.reason} (--no-graph judges the checkpoint without it)")
         )
         return None
-
-
-def _names_to_read(grouping: Grouping, counters: Iterable[str]) -> Iterable[str]:
-    names = [
-        candidate.key
-        for each in grouping.layers
-        for candidate in each.roles.values()
-        if candidate.in_checkpoint
-    ]
-    return dict.fromkeys([*names, *counters])
 
 
 def _is_own(graph: Graph, path: str) -> bool:

@@ -15,6 +15,9 @@ from tests.commands import FIXTURES, bncheck_here
 MANIFEST = json.loads((FIXTURES / "MANIFEST.json").read_text("utf-8"))
 BY_NAME = {entry["name"]: entry for entry in MANIFEST}
 
+# The rules on two checkpoints have runs of their own: see test_runs.
+OF_ONE_CHECKPOINT = [rule.code for rule in all_rules() if not rule.code.startswith("BN6")]
+
 # For each rule, fixtures that look much like those that trip it, and are right or another rule's.
 LOOK_ALIKES = {
     "BN101": ["tf1/other-norms", "tf1/other-norms-beside-batch-norm", "tf1/no-affine"],
@@ -79,11 +82,11 @@ def test_fixture(entry: dict[str, Any]) -> None:
 
 def test_every_rule_is_tripped_by_a_fixture() -> None:
     tripped = {rule for entry in MANIFEST for rule in entry["findings"]}
-    assert tripped == {rule.code for rule in all_rules()}
+    assert tripped == set(OF_ONE_CHECKPOINT)
 
 
 def test_every_rule_has_look_alikes_that_do_not_trip_it() -> None:
-    assert sorted(LOOK_ALIKES) == [rule.code for rule in all_rules()]
+    assert sorted(LOOK_ALIKES) == OF_ONE_CHECKPOINT
     for rule, names in LOOK_ALIKES.items():
         for name in names:
             assert rule not in BY_NAME[name]["findings"], (rule, name)

@@ -21,11 +21,15 @@ ORDER = [
     "batchnorm",
     "assignment",
     "pairing",
+    "snapshot",
+    "changes",
     "rehearsal",
     "rules",
     "report",
     "audit",
     "mapping",
+    "diffing",
+    "history",
     "cli",
 ]
 PACKAGE = ROOT / "bncheck"

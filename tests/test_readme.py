@@ -9,6 +9,7 @@ from pathlib import Path
 from bncheck.rules import all_rules
 from tests.commands import ROOT, bncheck
 
+STOPPED = "fixtures/runs/tf1-updates-stopped/model.ckpt"
 README = ROOT / "README.md"
 _BLOCK = re.compile(r"<!-- (screen|help): (.*?) -->\n```text\n(.*?)```\n", re.DOTALL)
 _RULES = re.compile(r"<!-- rules -->\n(.*?)\n(?=## )", re.DOTALL)
@@ -31,6 +32,8 @@ def test_screens_are_what_the_commands_print() -> None:
         ("screen", "inspect fixtures/tf1/no-update-ops"),
         ("screen", "inspect fixtures/keras3/no-training-argument/model.keras"),
         ("screen", "map fixtures/tf1/healthy --collection trainable"),
+        ("screen", f"diff {STOPPED}-60 {STOPPED}-120"),
+        ("screen", "history fixtures/runs/tf1-nan"),
         ("help", "inspect"),
     ]
     for kind, arguments, shown in blocks:

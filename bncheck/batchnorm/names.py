@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from enum import Enum
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 
@@ -218,6 +219,7 @@ class Kind(Enum):
     DESCRIPTION = "object graph"
 
 
+@lru_cache(maxsize=1 << 16)  # the checkpoints of a run have their names in common
 def kind_of(name: str) -> Kind:
     """Return what kind of variable a name outside of any layer stands for."""
     leaf = name.rpartition("/")[2]

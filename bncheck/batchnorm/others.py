@@ -22,22 +22,22 @@ _INTEGERS: Final = ("int64", "int32")
 
 def count_kinds(checkpoint: Checkpoint, members: Container[str]) -> Counter[Kind]:
     """Count the variables outside of the layers by kind: the structure's word, else the name's."""
+    return Counter(
+        kind_of_variable(checkpoint, name) for name in checkpoint.variables if name not in members
+    )
+
+
+def kind_of_variable(checkpoint: Checkpoint, name: str) -> Kind:
+    """Return the kind of a variable outside of the layers."""
     structure = checkpoint.structure
-    kinds: Counter[Kind] = Counter()
-    for name, variable in checkpoint.variables.items():
-        if name in members:
-            continue
-        if name in structure.slots:
-            kinds[Kind.SLOT] += 1
-        elif name in structure.counters:
-            kinds[Kind.COUNTER] += 1
-        elif name in structure.copies:
-            kinds[Kind.COPY] += 1
-        elif name == OBJECT_GRAPH or (structure.tells_layers and variable.dtype == "string"):
-            kinds[Kind.DESCRIPTION] += 1
-        else:
-            kinds[kind_of(object_path(name))] += 1
-    return kinds
+    if name in structure.slots:
+        return Kind.SLOT
+    if name in structure.counters:
+        return Kind.COUNTER
+    if name in structure.copies:
+        return Kind.COPY
+    described = structure.tells_layers and checkpoint.variables[name].dtype == "string"
+    return Kind.DESCRIPTION if name == OBJECT_GRAPH or described else kind_of(object_path(name))
 
 
 def step_variables(checkpoint: Checkpoint) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ CRC32C is.
 from __future__ import annotations
 
 import os
+import sys
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
@@ -16,7 +17,14 @@ from google.protobuf.message import DecodeError, Message
 from bncheck.checkpoint.checksums import masked_crc32c
 from bncheck.checkpoint.dtypes import dtype_name, numpy_dtype
 from bncheck.checkpoint.files import RegularFile
-from bncheck.checkpoint.model import Checkpoint, Values, Variable, decode_name, element_count
+from bncheck.checkpoint.model import (
+    Checkpoint,
+    Checksum,
+    Values,
+    Variable,
+    decode_name,
+    element_count,
+)
 from bncheck.checkpoint.ordered_code import slice_key
 from bncheck.checkpoint.slices import Extents, assemble, check_coverage, extents_of, resolve
 from bncheck.checkpoint.strings import decode_strings
@@ -73,7 +81,7 @@ class TensorBundle(Checkpoint):
         key, value = next(entries, (None, b""))
         if key != b"":
             raise DamagedError(self._index, "has no header entry, so it is no checkpoint index")
-        self._read_header(self._parse(BundleHeaderProto(), value, "the header"))
+        self._read_header(self._parse(BundleHeaderProto(), value, b""))
         # Slice keys sort before all names; whatever of them no entry claims below is a name like
         # any other.
         by_key = {key: self._entry(key, value) for key, value in entries}
@@ -104,26 +112,29 @@ class TensorBundle(Checkpoint):
         self._big_endian = header.endianness == 1
         self.shards = header.num_shards
 
-    def _parse(self, message: _M, value: bytes, what: str) -> _M:
+    def _parse(self, message: _M, value: bytes, key: bytes) -> _M:
         try:
             message.ParseFromString(value)
         except DecodeError:
+            what = f"the entry of {key!r}" if key else "the header"
             raise DamagedError(self._index, f"{what} is no valid protobuf message") from None
         return message
 
     def _entry(self, key: bytes, value: bytes) -> _Entry:
-        message = self._parse(BundleEntryProto(), value, f"the entry of {key!r}")
-        shape = tuple(dimension.size for dimension in message.shape.dim)
-        if message.shape.unknown_rank or any(size < 0 for size in shape):
+        message = self._parse(BundleEntryProto(), value, key)
+        shape_message, slices = message.shape, message.slices
+        shape = tuple([dimension.size for dimension in shape_message.dim])
+        if shape_message.unknown_rank or (shape and min(shape) < 0):
             raise DamagedError(self._index, f"the entry of {key!r} has no definite shape")
+        # Positional: with an optimizer's slots there are thousands of entries in a checkpoint.
         return _Entry(
-            dtype=dtype_name(message.dtype),
-            shape=shape,
-            shard=message.shard_id,
-            offset=message.offset,
-            size=message.size,
-            crc=message.crc32c,
-            slices=tuple(extents_of(piece) for piece in message.slices),
+            dtype_name(message.dtype),
+            shape,
+            message.shard_id,
+            message.offset,
+            message.size,
+            message.crc32c,
+            tuple(map(extents_of, slices)) if slices else (),
         )
 
     def read(self, names: Iterable[str]) -> Values:
@@ -147,15 +158,15 @@ class TensorBundle(Checkpoint):
                     values.unread[name] = f"{error}; the checkpoint is damaged"
         return values
 
-    def checksums(self, name: str) -> tuple[int, ...]:
-        """Return the stored checksums of a variable's bytes, one for each of its slices.
-
-        Equal checksums of variables of equal type and shape mean equal bytes; nothing is read.
-        """
+    def checksum(self, name: str) -> Checksum | None:
+        """Return the stored checksums of a variable's slices, None where a slice is missing."""
         entry = self._entries[name]
         key = name.encode("utf-8", "surrogateescape")
         pieces = [self._slices.get(slice_key(key, extents)) for extents in entry.slices]
-        return tuple(piece.crc for piece in pieces if piece) if pieces else (entry.crc,)
+        crcs = tuple(piece.crc for piece in pieces if piece) if pieces else (entry.crc,)
+        if pieces and len(crcs) < len(pieces):
+            return None
+        return Checksum(entry.slices, crcs, native=self._big_endian == (sys.byteorder == "big"))
 
     def damaged_files(self) -> dict[str, str]:
         """Return the data files that are missing or too short, each with the reason."""

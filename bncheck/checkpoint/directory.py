@@ -193,6 +193,8 @@ def _checkpoint_of(path: str, beside: _Beside) -> Location | None:
         return Location(Kind.SLICES, shard["prefix"], tuple(files))
     try:
         kind = table_kind(path)
+    except NotFoundError:  # gone since it was listed
+        return None
     except DamagedError:
         kind = Kind.SLICES
     return Location(kind, path, (path,)) if kind is Kind.SLICES else None

@@ -27,6 +27,18 @@ class Variable(NamedTuple):
     shape: tuple[int, ...]
 
 
+class Checksum(NamedTuple):
+    """The stored CRC32Cs of a variable's bytes, masked: one, or one for each slice of `layout`.
+
+    Equal checksums of variables of equal type and shape mean equal bytes. `native` says that the
+    bytes are of the machine's byte order, as those of the values that are read.
+    """
+
+    layout: tuple[tuple[tuple[int, int], ...], ...]
+    crcs: tuple[int, ...]
+    native: bool = True
+
+
 @dataclass(frozen=True, slots=True)
 class Values:
     """The tensors that were asked for: `arrays` by name, and in `unread` why one is not there.
@@ -62,6 +74,13 @@ class Checkpoint(ABC):
         value is asked for.
         """
         return {}
+
+    def checksum(self, name: str) -> Checksum | None:  # noqa: ARG002 - of formats that store some
+        """Return what the checkpoint stores to check a variable by, None where it stores nothing.
+
+        Nothing is read for it.
+        """
+        return None
 
     @abstractmethod
     def read(self, names: Iterable[str]) -> Values:

@@ -334,7 +334,7 @@ class _Reader:
         if name in replicated:
             return (name,)
         variable = self._variables[key]
-        return (name, variable.dtype, variable.shape, self._bundle.checksums(key))
+        return (name, variable.dtype, variable.shape, self._bundle.checksum(key))
 
     def _lists(self) -> Iterator[list[str]]:
         """Yield the variables of each list that are in no earlier one, in their order."""

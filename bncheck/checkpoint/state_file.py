@@ -31,6 +31,22 @@ def read_state(path: str) -> str:
 
     Raises DamagedError where the file is no text-format CheckpointState.
     """
+    return str(_parse(path).model_checkpoint_path)
+
+
+def all_prefixes(path: str) -> list[list[str]]:
+    """Return what each of `all_model_checkpoint_paths` can mean, the oldest first.
+
+    Raises DamagedError where the file is no text-format CheckpointState.
+    """
+    directory = os.path.dirname(path)
+    return [
+        candidate_prefixes(directory, str(written))
+        for written in _parse(path).all_model_checkpoint_paths
+    ]
+
+
+def _parse(path: str) -> CheckpointState:
     from google.protobuf import text_format  # 8 ms, and only directories need it
 
     with RegularFile(path) as file:
@@ -38,14 +54,13 @@ def read_state(path: str) -> str:
             raise DamagedError(path, f"is {file.size} bytes long, too long for a state file")
         data = file.head(_LARGEST)
     try:
-        state = text_format.Merge(data.decode("utf-8"), CheckpointState(), allow_unknown_field=True)
+        return text_format.Merge(data.decode("utf-8"), CheckpointState(), allow_unknown_field=True)
     except (text_format.ParseError, UnicodeError, RecursionError) as error:
         raise DamagedError(
             path,
             f"is no valid checkpoint state file{_line_of(error)}",
             remedy="Name the checkpoint itself instead of the directory.",
         ) from None
-    return str(state.model_checkpoint_path)
 
 
 def _line_of(error: Exception) -> str:

@@ -6,13 +6,13 @@ says which variables belong to one layer, and what the program calls them.
 
 from __future__ import annotations
 
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-_NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
+# No mapping proxies here: what goes from process to process is pickled, and they cannot be.
+_NOTHING: Final[Mapping[str, str]] = {}
 
 
 class LayerConfig(NamedTuple):
@@ -26,7 +26,7 @@ class LayerConfig(NamedTuple):
     momentum: float | None = None
     epsilon: float | None = None
     trainable: bool | None = None
-    initial: Mapping[str, float | None] = MappingProxyType({})
+    initial: Mapping[str, float | None] = {}
 
 
 class StoredObject(NamedTuple):

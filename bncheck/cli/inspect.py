@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 import click
 
+from bncheck.cli.options import fraction, judging, reporting
+
 if TYPE_CHECKING:
     from bncheck.report.model import Report
-
-
-def _reject_nan(
-    _context: click.Context, _parameter: click.Parameter, value: float | None
-) -> float | None:
-    if value is not None and math.isnan(value):
-        raise click.BadParameter("nan is no number")
-    return value
 
 
 @click.command(short_help="List a checkpoint's batch norm, match it to its graph, and judge it.")
@@ -39,8 +32,7 @@ def _reject_nan(
 )
 @click.option(
     "--momentum",
-    type=click.FloatRange(0, 1, max_open=True),
-    callback=_reject_nan,
+    type=fraction,
     help="The averages' momentum, where no graph tells it.",
 )
 @click.option(
@@ -48,30 +40,11 @@ def _reject_nan(
     type=click.IntRange(0, 2**63 - 1),
     help="How often the statistics were updated. Default: the global step.",
 )
-@click.option(
-    "--select",
-    multiple=True,
-    metavar="RULE",
-    help="Only these rules (codes or names, also comma-separated).",
-)
-@click.option("--ignore", multiple=True, metavar="RULE", help="Not these rules.")
-@click.option(
-    "--fail-on",
-    type=click.Choice(["error", "warning", "note", "never"]),
-    default="error",
-    show_default=True,
-    help="From which level on findings exit with 1.",
-)
+@judging
 @click.option(
     "--all", "everything", is_flag=True, help="List every variable, not only batch norm's."
 )
-@click.option(
-    "--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True
-)
-@click.option("-o", "--output", metavar="FILE", help="Write the report to a file.")
-@click.option(
-    "--color", type=click.Choice(["auto", "always", "never"]), default="auto", show_default=True
-)
+@reporting("text", "json")
 @click.option("-q", "--quiet", is_flag=True, help="Only the findings and the verdict.")
 def command(
     path: str,
@@ -126,9 +99,8 @@ def command(
 def _write(
     report: Report, form: str, output: str | None, color: str, *, everything: bool, quiet: bool
 ) -> None:
-    from bncheck.cli.output import make_screen, write_file, write_out
+    from bncheck.cli.output import make_screen, write
 
-    to_file = output is not None and output != "-"
     if form == "json":
         from bncheck.report.json_format import to_json
 
@@ -136,11 +108,8 @@ def _write(
     else:
         from bncheck.report.text import Layout, print_report
 
-        screen = make_screen(color, to_file=to_file)
+        screen = make_screen(color, output)
         layout = Layout(everything=everything, quiet=quiet, unicode=screen.unicode)
         print_report(report, screen.console, layout)
         text = screen.text
-    if output is not None and to_file:
-        write_file(output, text)
-    else:
-        write_out(text)
+    write(text, output)

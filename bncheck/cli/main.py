@@ -22,6 +22,8 @@ BUG_EXIT: Final = 4
 NOT_AUDITED_EXIT: Final = 3
 
 _COMMANDS: Final = {
+    "diff": "Compare two checkpoints: what moved, and what should have.",
+    "history": "Follow the statistics through all checkpoints of a run.",
     "inspect": "List a checkpoint's batch norm, match it to its graph, and judge it.",
     "map": "Show the assignment map, and what a loader would silently skip.",
     "rules": "Print the catalogue of rules, or one rule in full.",

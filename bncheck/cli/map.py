@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from bncheck.cli.options import reporting
+
 if TYPE_CHECKING:
     from bncheck.assignment.edits import Edit
     from bncheck.report.map_model import MapReport
@@ -49,17 +51,7 @@ _LOADERS = ("assignment-map", "saver", "warm-start", "slim", "object", "keras-by
     help="Also build the graph with TensorFlow, restore for real, and compare every variable.",
 )
 @click.option("--all", "everything", is_flag=True, help="List every variable that is matched, too.")
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(["text", "json", "python"]),
-    default="text",
-    show_default=True,
-)
-@click.option("-o", "--output", metavar="FILE", help="Write the report to a file.")
-@click.option(
-    "--color", type=click.Choice(["auto", "always", "never"]), default="auto", show_default=True
-)
+@reporting("text", "json", "python")
 def command(
     path: str,
     *,
@@ -107,9 +99,8 @@ def _parse(option: str) -> Edit:
 def _write(
     report: MapReport, form: str, output: str | None, color: str, *, everything: bool
 ) -> None:
-    from bncheck.cli.output import make_screen, write_file, write_out
+    from bncheck.cli.output import make_screen, write
 
-    to_file = output is not None and output != "-"
     if form == "json":
         from bncheck.report.map_json import to_json
 
@@ -121,10 +112,7 @@ def _write(
     else:
         from bncheck.report.map_text import print_map
 
-        screen = make_screen(color, to_file=to_file)
+        screen = make_screen(color, output)
         print_map(report, screen.console, everything=everything, unicode=screen.unicode)
         text = screen.text
-    if output is not None and to_file:
-        write_file(output, text)
-    else:
-        write_out(text)
+    write(text, output)

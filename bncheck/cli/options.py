@@ -2,14 +2,81 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import math
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from bncheck.rules.rule import Rule
+
+    Function = Callable[..., Any]
+
+
+class _Fraction(click.FloatRange):
+    """A number from 0 to 1, which NaN is not."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        number = float(super().convert(value, param, ctx))
+        if math.isnan(number):
+            self.fail("nan is no number", param, ctx)
+        return number
+
+
+fraction: Final = _Fraction(0, 1, max_open=True)
+"""The type of an option that takes a number from 0 to below 1."""
+
+
+def judging(command: Function) -> Function:
+    """Add the options that say which findings count."""
+    for option in (
+        click.option(
+            "--fail-on",
+            type=click.Choice(["error", "warning", "note", "never"]),
+            default="error",
+            show_default=True,
+            help="From which level on findings exit with 1.",
+        ),
+        click.option("--ignore", multiple=True, metavar="RULE", help="Not these rules."),
+        click.option(
+            "--select",
+            multiple=True,
+            metavar="RULE",
+            help="Only these rules (codes or names, also comma-separated).",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def reporting(*formats: str) -> Callable[[Function], Function]:
+    """Add the options that say how a report looks and where it goes; the first format is usual."""
+
+    def add(command: Function) -> Function:
+        for option in (
+            click.option(
+                "--color",
+                type=click.Choice(["auto", "always", "never"]),
+                default="auto",
+                show_default=True,
+            ),
+            click.option("-o", "--output", metavar="FILE", help="Write the report to a file."),
+            click.option(
+                "--format",
+                "form",
+                type=click.Choice(formats),
+                default=formats[0],
+                show_default=True,
+            ),
+        ):
+            command = option(command)
+        return command
+
+    return add
 
 
 def selected_rules(select: Sequence[str], ignore: Sequence[str]) -> tuple[Rule, ...] | None:

@@ -51,14 +51,14 @@ class Screen:
         return self.buffer.getvalue()
 
 
-def make_screen(color: str, *, to_file: bool = False) -> Screen:
-    """Return a screen for a report that goes to standard output, or to a file.
+def make_screen(color: str, output: str | None = None) -> Screen:
+    """Return a screen for a report that goes to standard output, or to the file that is named.
 
     `color` is "auto" (a terminal, unless NO_COLOR says otherwise), "always" or "never".
     """
     from rich.console import Console
 
-    stream = None if to_file else sys.stdout
+    stream = None if _is_file(output) else sys.stdout
     terminal = stream is not None and stream.isatty()
     # What stands in for standard output in a program may have no encoding.
     encoding = getattr(stream, "encoding", None) or "utf-8"
@@ -93,6 +93,19 @@ def refuse_to_replace(path: str, *inputs: str | None) -> None:
         rest = target[len(prefix) :]
         if os.path.isfile(target) and (not rest or _PART.fullmatch(rest)):
             raise click.UsageError(f"{path} is what the report would be about")
+
+
+def _is_file(output: str | None) -> bool:
+    """Whether an --output means a file; `-` is standard output, as everywhere."""
+    return output is not None and output != "-"
+
+
+def write(text: str, output: str | None) -> None:
+    """Write a report to the file that was named, else to standard output."""
+    if output is not None and _is_file(output):
+        write_file(output, text)
+    else:
+        write_out(text)
 
 
 def write_file(path: str, text: str) -> None:

@@ -13,8 +13,10 @@ from bncheck.rules.rule import Level
 from bncheck.version import __version__
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
     from bncheck.batchnorm.layers import Layer, Member
-    from bncheck.report.model import Report
+    from bncheck.report.model import Report, Skipped
     from bncheck.rules.rule import Finding
 
 SCHEMA_VERSION: Final = 1
@@ -36,7 +38,7 @@ def to_json(report: Report, *, everything: bool = False) -> str:
             }
             for each in report.variables.values()
         ]
-    return json.dumps(_clean(content), indent=1, allow_nan=False) + "\n"
+    return dump(content)
 
 
 def to_dict(report: Report) -> dict[str, Any]:
@@ -73,11 +75,8 @@ def to_dict(report: Report) -> dict[str, Any]:
                 for each in assignment.renames
             ],
         },
-        "findings": [
-            _finding(finding, identity)
-            for finding, identity in zip(report.findings, fingerprints(report), strict=True)
-        ],
-        "skipped": [{"what": each.what, "reason": each.reason} for each in report.skipped],
+        "findings": findings_to_dicts(report.layers, report.findings),
+        "skipped": skipped_to_dicts(report.skipped),
         "summary": {
             "layers": len(report.layers),
             **{str(level): report.count(level) for level in sorted(Level, reverse=True)},
@@ -121,6 +120,22 @@ def _member(member: Member | None, report: Report) -> dict[str, Any] | None:
         "initial": member.initial,
         "graph": report.graph_used.get(member.name),
     }
+
+
+def findings_to_dicts(layers: Iterable[Layer], findings: Sequence[Finding]) -> list[dict[str, Any]]:
+    """Return the findings as a report in JSON has them."""
+    identities = fingerprints(layers, findings)
+    return [_finding(each, identity) for each, identity in zip(findings, identities, strict=True)]
+
+
+def skipped_to_dicts(skipped: Iterable[Skipped]) -> list[dict[str, str]]:
+    """Return what could not be audited as a report in JSON has it."""
+    return [{"what": each.what, "reason": each.reason} for each in skipped]
+
+
+def dump(content: dict[str, Any]) -> str:
+    """Return a report as JSON text, with a line break at its end; what is not finite is null."""
+    return json.dumps(_clean(content), indent=1, allow_nan=False) + "\n"
 
 
 def _finding(finding: Finding, identity: str) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from bncheck.assignment.loaders import CALLS, Loader
 from bncheck.checkpoint.object_graph import object_path
 from bncheck.report.escape import escape, escape_name
 from bncheck.report.map_model import Fate, Match
-from bncheck.report.model import Verdict
+from bncheck.report.paper import VERDICTS, Paper
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -24,11 +24,6 @@ if TYPE_CHECKING:
 
 _STYLES: Final = {Fate.RESTORED: "", Fate.SKIPPED: "bold red", Fate.REFUSED: "bold red"}
 _MOST_OTHERS: Final = 20  # rows outside of batch norm
-_VERDICTS: Final = {
-    Verdict.PASS: ("PASS", "bold green"),
-    Verdict.FAIL: ("FAIL", "bold red"),
-    Verdict.NOT_AUDITED: ("NOT AUDITED", "bold red"),
-}
 
 
 def print_map(report: MapReport, console: Console, *, everything: bool, unicode: bool) -> None:
@@ -49,35 +44,28 @@ def print_map(report: MapReport, console: Console, *, everything: bool, unicode:
 class _Printer:
     def __init__(self, report: MapReport, console: Console, *, unicode: bool) -> None:
         self._report = report
-        self._console = console
+        self._paper = Paper(console)
         self._cross, self._from = ("✗", "←") if unicode else ("x", "<-")
-
-    def _line(self, text: Text | str = "") -> None:
-        """Print one line, which is never wrapped: what is piped must stay in its line."""
-        self._console.print(text, soft_wrap=True, markup=False, highlight=False, emoji=False)
-
-    def _field(self, label: str, value: str) -> None:
-        self._line(Text.assemble((f"{label:<11} ", "bold"), value))
 
     def print_head(self) -> None:
         report = self._report
         checkpoint, graph, outcome = report.checkpoint, report.graph, report.outcome
-        self._field("checkpoint", escape(checkpoint.path))
-        self._field("", f"{checkpoint.format}, {len(checkpoint.variables)} variables")
-        self._field("graph", escape(graph.source))
-        self._field("", f"{graph.kind}, {len(graph.variables)} variables")
-        self._field("loader", CALLS[outcome.loader])
-        self._field("", f"given {outcome.source}")
+        self._paper.field("checkpoint", escape(checkpoint.path))
+        self._paper.field("", f"{checkpoint.format}, {len(checkpoint.variables)} variables")
+        self._paper.field("graph", escape(graph.source))
+        self._paper.field("", f"{graph.kind}, {len(graph.variables)} variables")
+        self._paper.field("loader", CALLS[outcome.loader])
+        self._paper.field("", f"given {outcome.source}")
         for each in report.applied:
             option = escape_name(each.edit.option)
             counts = f"{each.renamed} names changed, {each.gained:+d} matches"
-            self._field("rename", f"{option}: {counts}")
-        self._line()
-        style = _VERDICTS[report.verdict][1]
-        self._line(Text(escape(report.headline), style=style))
+            self._paper.field("rename", f"{option}: {counts}")
+        self._paper.line()
+        style = VERDICTS[report.verdict][1]
+        self._paper.line(Text(escape(report.headline), style=style))
         if outcome.loader is Loader.SAVER and report.count(Match.SHAPE_DIFFERS):
-            self._line("a resource variable silently takes the checkpoint's shape instead")
-        self._line()
+            self._paper.line("a resource variable silently takes the checkpoint's shape instead")
+        self._paper.line()
 
     def print_layers(self) -> None:
         layers = groupby(
@@ -90,9 +78,9 @@ class _Printer:
             restored = sum(row.fate is Fate.RESTORED for row in asked)
             count = f"{restored} of {len(asked)} restored" if asked else "not in the graph"
             style = "green" if restored == len(asked) else "bold red"
-            self._line(Text.assemble((escape_name(layer), "bold"), "  ", (count, style)))
+            self._paper.line(Text.assemble((escape_name(layer), "bold"), "  ", (count, style)))
             self._print_rows(rows)
-            self._line()
+            self._paper.line()
 
     def print_others(self, *, everything: bool) -> None:
         others = [row for row in self._report.rows if row.place is None]
@@ -103,13 +91,13 @@ class _Printer:
             f"{sum(row.name is None for row in others)} only in the checkpoint",
         ]
         told = ", ".join(count for count in counts if not count.startswith("0 "))
-        self._line(f"{len(others)} other variable{'s' if len(others) != 1 else ''}: {told}")
+        self._paper.line(f"{len(others)} other variable{'s' if len(others) != 1 else ''}: {told}")
         shown = others if everything else [row for row in others if _is_mismatch(row)]
         listed = shown if everything else shown[:_MOST_OTHERS]
         self._print_rows(listed)
         if len(shown) > len(listed):
-            self._line(f"  and {len(shown) - len(listed)} more that are not restored (--all)")
-        self._line()
+            self._paper.line(f"  and {len(shown) - len(listed)} more that are not restored (--all)")
+        self._paper.line()
 
     def _print_rows(self, rows: list[Row]) -> None:
         cells = [self._cells(row) for row in rows]
@@ -118,7 +106,7 @@ class _Printer:
             mark = self._cross if row.fate in (Fate.SKIPPED, Fate.REFUSED) else " "
             padded = (c + " " * (w - cell_len(c)) for c, w in zip(each, widths, strict=True))
             style = _STYLES[row.fate] if row.fate is not None else ""
-            self._line(Text(f"{mark} {'  '.join(padded)}".rstrip(), style=style))
+            self._paper.line(Text(f"{mark} {'  '.join(padded)}".rstrip(), style=style))
 
     def _cells(self, row: Row) -> tuple[str, str, str]:
         name = row.name if row.name is not None else row.key or ""
@@ -144,20 +132,20 @@ class _Printer:
         suggestions = self._report.suggestions
         if not suggestions:
             return
-        self._line(Text("names that nearly agree", style="bold"))
+        self._paper.line(Text("names that nearly agree", style="bold"))
         for each in suggestions:
             gains = f"{each.gains} more match"
             if each.alternatives:
-                self._line(f"  ambiguous, {gains} with any of these:")
+                self._paper.line(f"  ambiguous, {gains} with any of these:")
                 for description, edit in ((each.description, each.edit), *each.alternatives):
                     self._print_edit(description, edit, 4)
             else:
                 self._print_edit(f"{each.description}: {gains}", each.edit, 2)
-        self._line()
+        self._paper.line()
 
     def _print_edit(self, text: str, edit: Edit, indent: int) -> None:
-        self._line(f"{' ' * indent}{escape_name(text)}")
-        self._line(f"{' ' * indent}    --rename {escape_name(quote(edit.option))}")
+        self._paper.line(f"{' ' * indent}{escape_name(text)}")
+        self._paper.line(f"{' ' * indent}    --rename {escape_name(quote(edit.option))}")
 
     def print_rehearsal(self) -> None:
         """Say what TensorFlow did; where it did something else, nothing else matters."""
@@ -166,23 +154,23 @@ class _Printer:
             return
         head = f"rehearsal with TensorFlow {rehearsal.tensorflow}"
         if rehearsal.failed:
-            self._line(Text("rehearsal failed: nothing was compared", style="bold red"))
-            self._line(f"  {escape(rehearsal.failed)}")
+            self._paper.line(Text("rehearsal failed: nothing was compared", style="bold red"))
+            self._paper.line(f"  {escape(rehearsal.failed)}")
         elif rehearsal.raised:
-            self._line(Text(f"{head}: it raised", style="bold"))
-            self._line(f"  {escape(rehearsal.raised)}")
+            self._paper.line(Text(f"{head}: it raised", style="bold"))
+            self._paper.line(f"  {escape(rehearsal.raised)}")
         else:
             counts = Counter(rehearsal.seen.values())
             told = ", ".join(f"{count} {seen.value}" for seen, count in counts.items())
-            self._line(Text(f"{head}: {told}", style="bold"))
+            self._paper.line(Text(f"{head}: {told}", style="bold"))
         if rehearsal.disagreements:
             told = "THE REHEARSAL DISAGREES with what is said above: please report it"
-            self._line(Text(told, style="bold red"))
+            self._paper.line(Text(told, style="bold red"))
             for name, text in rehearsal.disagreements.items():
-                self._line(f"  {escape_name(name) or 'the loader'}: {escape(text)}")
+                self._paper.line(f"  {escape_name(name) or 'the loader'}: {escape(text)}")
         elif rehearsal.agrees:
-            self._line("  it agrees with what is said above")
-        self._line()
+            self._paper.line("  it agrees with what is said above")
+        self._paper.line()
 
     def print_verdict(self) -> None:
         report = self._report
@@ -190,8 +178,8 @@ class _Printer:
         counts.append(f"{report.count(Match.CHECKPOINT_ONLY)} only in the checkpoint")
         differs = report.count(Match.SHAPE_DIFFERS)
         counts += [f"{differs} of another shape"] if differs else []
-        word, style = _VERDICTS[report.verdict]
-        self._line(Text.assemble((word, style), f": {', '.join(counts)}"))
+        word, style = VERDICTS[report.verdict]
+        self._paper.line(Text.assemble((word, style), f": {', '.join(counts)}"))
 
 
 def _is_mismatch(row: Row) -> bool:

@@ -11,7 +11,7 @@ from bncheck.report.escape import encodable
 from bncheck.rules.rule import Level
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
     from bncheck.assignment import Assignment
     from bncheck.batchnorm.layers import Layer
@@ -27,6 +27,11 @@ class Verdict(str, Enum):
     PASS = "pass"  # noqa: S105 - no password
     FAIL = "fail"
     NOT_AUDITED = "not-audited"
+
+    @property
+    def exit_code(self) -> int:
+        """0 clean, 1 findings, 3 could not audit."""
+        return {Verdict.PASS: 0, Verdict.FAIL: 1, Verdict.NOT_AUDITED: 3}[self]
 
 
 class FailOn(Enum):
@@ -91,20 +96,27 @@ class Report:
 
         Else whether a finding reaches the level that fails.
         """
-        if self.skipped:
-            return Verdict.NOT_AUDITED
-        threshold = self.fail_on.value
-        if threshold is not None and any(f.level >= threshold for f in self.findings):
-            return Verdict.FAIL
-        return Verdict.PASS
+        return verdict_of(self.skipped, self.findings, self.fail_on)
 
     @property
     def exit_code(self) -> int:
         """0 clean, 1 findings, 3 could not audit."""
-        return {Verdict.PASS: 0, Verdict.FAIL: 1, Verdict.NOT_AUDITED: 3}[self.verdict]
+        return self.verdict.exit_code
 
 
-def fingerprints(report: Report) -> list[str]:
+def verdict_of(
+    skipped: Collection[Skipped], findings: Iterable[Finding], fail_on: FailOn
+) -> Verdict:
+    """Return what skipped parts and findings come to."""
+    if skipped:
+        return Verdict.NOT_AUDITED
+    threshold = fail_on.value
+    if threshold is not None and any(finding.level >= threshold for finding in findings):
+        return Verdict.FAIL
+    return Verdict.PASS
+
+
+def fingerprints(layers: Iterable[Layer], findings: Iterable[Finding]) -> list[str]:
     """Return what identifies each finding from run to run, in 16 hexadecimal digits.
 
     It rests on the rule, the layer and the roles or names concerned: not on the path, the order or
@@ -114,11 +126,11 @@ def fingerprints(report: Report) -> list[str]:
 
     roles = {
         (layer.name, member.name): role.value
-        for layer in report.layers
+        for layer in layers
         for role, member in layer.members.items()
     }
     prints = []
-    for finding in report.findings:
+    for finding in findings:
         concerned = sorted(roles.get((finding.layer, name), name) for name in finding.variables)
         identity = "\0".join([finding.rule.code, finding.layer, *concerned])
         digest = hashlib.sha256(_bytes(identity))

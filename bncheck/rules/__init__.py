@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 # Importing a family registers its rules, in the order of their codes.
 from bncheck.rules import (
     averages,  # noqa: F401
+    changed,  # noqa: F401
     dataflow,  # noqa: F401
+    layer_set,  # noqa: F401
     program,  # noqa: F401
     restored,  # noqa: F401
     saved,  # noqa: F401
@@ -20,6 +22,9 @@ from bncheck.rules.rule import RULES, Evidence, Finding, Rule
 if TYPE_CHECKING:
     from collections.abc import Collection
 
+    from bncheck.changes.model import Comparison
+    from bncheck.snapshot import Snapshot
+
 
 def all_rules() -> list[Rule]:
     """Return every rule in the order of the codes."""
@@ -30,6 +35,21 @@ def find_rule(name: str) -> Rule | None:
     """Return the rule of a code or a name, whatever its case; None where there is none."""
     wanted = name.strip().lower()
     return next((r for r in all_rules() if wanted in (r.code.lower(), r.name)), None)
+
+
+def evidence_of(snapshot: Snapshot, comparison: Comparison | None = None) -> Evidence:
+    """Return the evidence of one checkpoint without a graph, or of two that were compared."""
+    structure = snapshot.checkpoint.structure
+    return Evidence(
+        variables=snapshot.checkpoint.variables,
+        layers=snapshot.layers,
+        unknown=snapshot.unknown,
+        step=snapshot.step,
+        slots=structure.slots,
+        ambiguous=structure.ambiguous,
+        keras=structure.tells_layers,
+        comparison=comparison,
+    )
 
 
 def judge(evidence: Evidence, rules: Collection[Rule]) -> list[Finding]:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from bncheck.assignment import Assignment
     from bncheck.batchnorm.grouping import Group
     from bncheck.batchnorm.layers import Layer
+    from bncheck.changes.model import Comparison
     from bncheck.checkpoint.model import Variable
     from bncheck.graph.model import Graph
 
@@ -37,7 +38,8 @@ class Evidence(NamedTuple):
     wrote it. `step` is the number of training steps, `momentum` what the user said of layers whose
     graph does not tell theirs. `slots` maps optimizer slots to the variables that they serve, where
     the checkpoint tells, `ambiguous` places to why their variables' roles cannot be told. `keras`
-    says that the checkpoint is of objects or layers, not of a TensorFlow 1 graph.
+    says that the checkpoint is of objects or layers, not of a TensorFlow 1 graph. `comparison` is
+    with an earlier checkpoint, where there is one; the other fields then are of the later one.
     """
 
     variables: Mapping[str, Variable]
@@ -52,6 +54,7 @@ class Evidence(NamedTuple):
     slots: Mapping[str, str] = MappingProxyType({})
     ambiguous: Mapping[str, str] = MappingProxyType({})
     keras: bool = False
+    comparison: Comparison | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +88,10 @@ class Rule:
     level: Level
     check: Callable[[Evidence], Iterable[Finding]]
 
+    def __reduce__(self) -> tuple[Callable[[str], Rule], tuple[str]]:
+        """Let a finding go from process to process; a check is no data, and its code is."""
+        return _registered, (self.code,)
+
     @property
     def summary(self) -> str:
         """The first sentence of the rule's documentation, in one line."""
@@ -103,6 +110,10 @@ class Rule:
 
 RULES: Final[dict[str, Rule]] = {}
 """Every rule by its code; filled as the families are imported."""
+
+
+def _registered(code: str) -> Rule:
+    return RULES[code]
 
 
 @dataclass(frozen=True, slots=True)

@@ -218,6 +218,8 @@ def _is_too_small(layer: Layer) -> bool:
     mean, variance = (layer.members.get(role) for role in (Role.MOVING_MEAN, Role.MOVING_VARIANCE))
     if mean is None or variance is None or mean.values is None or variance.values is None:
         return False
+    if variance.summary is None or variance.summary.minimum >= _HALF_ROUNDS_TO_ZERO:
+        return False
     if mean.values.size != variance.values.size:
         return False
     values = variance.values.reshape(-1)

@@ -45,6 +45,26 @@ SCREENS = {
     "keras-weights": ("inspect", "keras2/no-scale-no-center/model.weights.h5"),
     "statistics-optimized": ("inspect", "tf2/object-based-optimized-adam"),
     "optimizer-only": ("inspect", "tf2/object-based-optimizer-only"),
+    "diff-healthy": (
+        *("diff", "runs/tf1-healthy/model.ckpt-20"),
+        "runs/tf1-healthy/model.ckpt-120",
+    ),
+    "diff-shifted": (
+        *("diff", "runs/tf1-inserted-in-the-middle/model.ckpt-100"),
+        "runs/tf1-inserted-in-the-middle/model.ckpt-105",
+    ),
+    "diff-swapped": (
+        *("diff", "runs/tf1-swapped/model.ckpt-100"),
+        "runs/tf1-swapped/swapped.ckpt-100",
+    ),
+    "diff-same": ("diff", "runs/tf2-two-formats/checkpoint", "runs/tf2-two-formats/model.keras"),
+    "diff-renamed": (
+        *("diff", "runs/tf1-renamed-scope/model.ckpt-100"),
+        "runs/tf1-renamed-scope/model.ckpt-110",
+    ),
+    "history-healthy": ("history", "runs/tf1-healthy"),
+    "history-reset-retrained": ("history", "runs/tf1-reset-retrained"),
+    "history-stopped": ("history", "runs/tf2-updates-stopped"),
     "wrong-path": ("inspect", "tf1/healthy/model.ckpt-6"),
     "wrong-directory": ("inspect", "tf1/health/model.ckpt-60"),
     "meta-as-path-without-checkpoint": ("inspect", "tf1/graph-mismatch/renamed-scope.meta"),

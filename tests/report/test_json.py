@@ -132,13 +132,13 @@ def test_fingerprints_hold_when_the_checkpoint_moves_and_its_numbers_change(tmp_
     here = inspect(str(FIXTURES / "tf1/no-update-ops"))
     moved = shutil.copytree(FIXTURES / "tf1/no-update-ops", tmp_path / "elsewhere")
     there = inspect(str(moved))
-    prints = fingerprints(here)
-    assert prints == fingerprints(there)
+    prints = fingerprints(here.layers, here.findings)
+    assert prints == fingerprints(there.layers, there.findings)
     assert len(set(prints)) == 2
 
     alone = inspect(str(FIXTURES / "tf1/no-update-ops"), Options(use_graph=False))
     other = inspect(str(FIXTURES / "tf1/no-update-ops-no-meta"))
-    assert fingerprints(alone) == fingerprints(other)
+    assert fingerprints(alone.layers, alone.findings) == fingerprints(other.layers, other.findings)
 
 
 @pytest.mark.parametrize(
