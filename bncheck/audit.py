@@ -19,7 +19,7 @@ from bncheck.rules import all_rules, judge
 from bncheck.rules.dataflow import undecided_updates
 from bncheck.rules.program import is_saver_of_trainables
 from bncheck.rules.restored import is_asked_for
-from bncheck.rules.rule import Evidence
+from bncheck.rules.rule import Evidence, Thresholds
 from bncheck.snapshot import take_snapshot
 
 if TYPE_CHECKING:
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from bncheck.checkpoint.model import Checkpoint
     from bncheck.graph.model import Graph
     from bncheck.rules.rule import Rule
+
+_THRESHOLDS = Thresholds()
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,8 @@ class Options:
     fail_on: FailOn = FailOn.ERROR
     momentum: float | None = None
     step: int | None = None
+    momenta: tuple[tuple[str, float], ...] = ()
+    thresholds: Thresholds = _THRESHOLDS
 
 
 def inspect(path: str | os.PathLike[str], options: Options | None = None) -> Report:
@@ -73,6 +77,8 @@ def inspect(path: str | os.PathLike[str], options: Options | None = None) -> Rep
         collection=options.collection,
         step=snapshot.step if options.step is None else options.step,
         momentum=options.momentum,
+        momenta=options.momenta,
+        thresholds=options.thresholds,
         slots=checkpoint.structure.slots,
         ambiguous=checkpoint.structure.ambiguous,
         keras=checkpoint.structure.tells_layers,

@@ -108,6 +108,8 @@ def _findings(comparison: Comparison, rules: Sequence[Rule]) -> list[Finding]:
     old = {(each.rule.code, partners.get(each.layer, each.layer)) for each in known}
     if any(each.rule.code == _NEVER_TRAINED for each in known):
         old |= {(_UNTRAINED_LAYER, each.name) for each in comparison.after.layers}
+    # What a format alone tells (a momentum) makes no finding new where nothing changed.
+    same = {each.pair.after.name for each in comparison.layers if each.is_unchanged}
     added = {each.name for each in comparison.pairs.only_after}
     changed = any(each.rule.code.startswith(_CHANGED) for each in found)
     return [
@@ -117,6 +119,7 @@ def _findings(comparison: Comparison, rules: Sequence[Rule]) -> list[Finding]:
         or (
             each.level > Level.NOTE
             and (each.rule.code, each.layer) not in old
+            and each.layer not in same
             and not (each.rule.code == _UNTRAINED_LAYER and each.layer in added)
             and not (each.rule.code == _NEVER_TRAINED and changed)
         )

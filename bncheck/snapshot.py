@@ -28,7 +28,8 @@ class Snapshot:
 
     `unknown` are groups that may be any normalization, `step` is what the checkpoint's counters say
     and `step_source` the variable that says it, `saves` tf.train.Checkpoint's count of saves.
-    `unread` is what could not be read, with the reasons, data files that are not whole included.
+    `unread` is what could not be read, with the reasons, data files that are not whole included;
+    `aside` are variables of layers that were not asked for.
     """
 
     checkpoint: Checkpoint
@@ -39,11 +40,14 @@ class Snapshot:
     step_source: str | None
     saves: int | None
     unread: Mapping[str, str]
+    aside: frozenset[str] = frozenset()
 
     @cached_property
     def others(self) -> dict[str, Kind]:
         """The variables in no layer that hold numbers of their own: no duplicates, descriptions."""
-        inside = {member.name for layer in self.layers for member in layer.members.values()}
+        inside = self.aside | {
+            member.name for layer in self.layers for member in layer.members.values()
+        }
         kinds = {
             name: kind_of_variable(self.checkpoint, name)
             for name in self.checkpoint.variables
@@ -52,8 +56,9 @@ class Snapshot:
         return {k: kind for k, kind in kinds.items() if kind not in (Kind.COPY, Kind.DESCRIPTION)}
 
     def of_layers(self, layers: Iterable[Layer]) -> Snapshot:
-        """Return the snapshot with these layers alone."""
-        return replace(self, layers=tuple(layers))
+        """Return the snapshot with these layers alone; the others are set aside."""
+        members = {member.name for layer in self.layers for member in layer.members.values()}
+        return replace(self, layers=tuple(layers), aside=self.aside | members)
 
     def named(self, pattern: str) -> Snapshot:
         """Return the snapshot with the layers alone whose names fit a shell's pattern."""

@@ -29,7 +29,10 @@ ORDER = [
     "audit",
     "mapping",
     "diffing",
+    "parallel",
     "history",
+    "config",
+    "gating",
     "cli",
 ]
 PACKAGE = ROOT / "bncheck"

@@ -19,11 +19,13 @@ if TYPE_CHECKING:
 class PairedBy(str, Enum):
     """What tells that two layers are one.
 
-    INDEX is another number of the same name, as when a layer was inserted in front.
+    INDEX is another number of the same name, as when a layer was inserted in front; VALUES are
+    numbers that are the same, or nearly, under another name.
     """
 
     NAME = "name"
     INDEX = "index"
+    VALUES = "values"
     RENAME = "rename"
     SHAPE = "shape"
 
@@ -159,12 +161,17 @@ class LayerChange(NamedTuple):
         ]
 
     @property
+    def is_unchanged(self) -> bool:
+        """Whether both sides have all of the layer's variables, and the same numbers in them."""
+        return all(each.change.is_none for each in self.roles.values())
+
+    @property
     def is_certain(self) -> bool:
         """Whether more than shapes and a likely rename tells that the two are one layer.
 
         Another head in the place of the old one has its shapes, too, and none of its numbers.
         """
-        return self.pair.by in (PairedBy.NAME, PairedBy.INDEX) or any(
+        return self.pair.by not in (PairedBy.RENAME, PairedBy.SHAPE) or any(
             self.roles[role].is_related for role in self.roles
         )
 

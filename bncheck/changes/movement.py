@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from bncheck.batchnorm.names import STATISTICS, Role
+from bncheck.batchnorm.names import ANY_AFFINE, STATISTICS, Role
 from bncheck.changes.model import Change, LayerChange, Measure, RoleChange
 from bncheck.changes.values import factor_of, is_copy, is_near, is_permuted, is_same
 
@@ -46,8 +46,14 @@ def measure_layers(
 
 def _role_changes(pair: LayerPair, tolerance: float, *, brief: bool) -> dict[Role, RoleChange]:
     changes = {}
+    alike = _either(pair)
     for role in dict.fromkeys((*pair.before.members, *pair.after.members)):
         before, after = pair.before.saved(role), pair.after.saved(role)
+        if alike and role is Role.GAMMA_OR_BETA:
+            continue
+        if alike and role is alike:
+            before = before or pair.before.saved(Role.GAMMA_OR_BETA)
+            after = after or pair.after.saved(Role.GAMMA_OR_BETA)
         if before is None and after is None:
             continue
         change = _change(role, before, after, tolerance)
@@ -61,6 +67,17 @@ def _role_changes(pair: LayerPair, tolerance: float, *, brief: bool) -> dict[Rol
             found = found._replace(measure=_relative(before, after))
         changes[role] = found
     return changes
+
+
+def _either(pair: LayerPair) -> Role | None:
+    """Return the role that what may be gamma or beta has on the other side; None if it is not one.
+
+    Keras 3 numbers the variables of `.weights.h5`, and one alone of the two has no name there.
+    """
+    sides = [{r for r in ANY_AFFINE if layer.saved(r)} for layer in (pair.before, pair.after)]
+    unnamed = {Role.GAMMA_OR_BETA}
+    named = sides[0] if sides[1] == unnamed else sides[1] if sides[0] == unnamed else set()
+    return next(iter(named)) if len(named) == 1 and named != unnamed else None
 
 
 def _change(role: Role, before: Member | None, after: Member | None, tolerance: float) -> Change:

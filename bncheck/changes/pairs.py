@@ -15,6 +15,7 @@ from bncheck.assignment import counterparts
 from bncheck.assignment.edits import apply_all, is_literal
 from bncheck.assignment.matching import unique
 from bncheck.assignment.renames import suggest
+from bncheck.changes.likeness import is_contradicted, is_near_layer, neighbours, twins
 from bncheck.changes.model import LayerPair, PairedBy, Pairs, Shift
 from bncheck.changes.shifts import find_shifts
 from bncheck.changes.values import is_same
@@ -40,11 +41,15 @@ def pair_layers(before: Snapshot, after: Snapshot) -> Pairs:
     """Pair the layers and the variables of two checkpoints of any formats."""
     nameless = any(each.checkpoint.structure.nameless for each in (before, after))
     matching = _Matching(before, after, _by_key(before, after, nameless=nameless))
-    matching.by_variables(PairedBy.NAME)
+    # A place in a file of numbers is a guess, that the values have to bear out.
+    matching.by_variables(PairedBy.SHAPE if nameless else PairedBy.NAME)
+    if not nameless or before.checkpoint.format == after.checkpoint.format:
+        matching.by_index()
+    matching.by_values(exactly=True)
     if not nameless:
-        matching.by_values()
         matching.by_rename()
         matching.by_scope()
+    matching.by_values(exactly=False)
     matching.by_shape()
     return matching.result(nameless=nameless)
 
@@ -103,7 +108,7 @@ class _Matching:
             only_after=tuple(self._right()),
             variables=self._found,
             renames=tuple(self._renames),
-            shifts=tuple(self._shifts),
+            shifts=() if self._numbers_on() else tuple(self._shifts),
             nameless=nameless,
         )
 
@@ -113,14 +118,27 @@ class _Matching:
             keys = (self._found.get(member.name) for member in layer.members.values())
             owners = (self._owners[key].name for key in keys if key in self._owners)
             votes = Counter(name for name in owners if name not in self._taken)
-            if votes:
-                self._pair(layer, self._layers_after[votes.most_common(1)[0][0]], by)
+            if not votes:
+                continue
+            found = self._layers_after[votes.most_common(1)[0][0]]
+            if by is PairedBy.RENAME and is_contradicted(layer, found, self._right()):
+                continue
+            self._pair(layer, found, by)
 
-    def by_values(self) -> None:
+    def by_index(self) -> None:
         """Pair anew what the values show under another number."""
         if all(_is_in_place(pair) for pair in self._pairs.values()) and not self._left():
             return
         self._shift(find_shifts(self._before.layers, self._after.layers))
+
+    def by_values(self, *, exactly: bool) -> None:
+        """Pair what is left by numbers that are the same, or that are nearest to each other."""
+        left, right = self._left(), self._right()
+        if not left or not right:
+            return
+        found = twins(left, right) if exactly else neighbours(left, right)
+        for before, after in found:
+            self._pair(before, after, PairedBy.VALUES)
 
     def by_rename(self) -> None:
         """Pair what a change of names brings together, as `bncheck map` proposes it."""
@@ -188,25 +206,36 @@ class _Matching:
             moved = {}
             for layer in self._before.layers:
                 name = each.edit.apply(f"{layer.name}/")[:-1]
-                if name != layer.name and name in right and not self._is_shifted(layer):
+                if name == layer.name or name not in right or self._is_settled(layer, name):
+                    continue
+                if right[name].channels == layer.channels:
                     moved[layer.name] = name
-            moved = {
-                old: new
-                for old, new in moved.items()
-                if right[new].channels == self._layers_before[old].channels
-            }
             if moved:
-                stem, offset = each.description.partition("_N -> ")[0], each.description
-                number = int(offset.rpartition("_N")[2])
-                shifts.append(Shift(stem, number, tuple(moved.items()), "shapes"))
+                stem = each.description.partition("_N -> ")[0]
+                offset = int(each.description.rpartition("_N")[2])
+                shifts.append(Shift(stem, offset, tuple(moved.items()), "shapes"))
         return shifts
 
-    def _is_shifted(self, layer: Layer) -> bool:
-        return any(layer.name == old for shift in self._shifts for old, _ in shift.layers)
+    def _is_settled(self, layer: Layer, name: str) -> bool:
+        """Whether values have told already what a layer, or the one that it would become, is."""
+        if any(layer.name == old for shift in self._shifts for old, _ in shift.layers):
+            return True
+        return any(
+            pair.by in (PairedBy.INDEX, PairedBy.VALUES) or is_near_layer(pair.before, pair.after)
+            for pair in self._pairs.values()
+            if layer.name == pair.before.name or name == pair.after.name
+        )
 
     def _shift(self, shifts: list[Shift]) -> None:
         """Take the layers of shifts out of their pairs, and pair them as the shifts say."""
-        self._shifts += shifts
+        for shift in shifts:
+            same = [e for e in self._shifts if (e.stem, e.offset) == (shift.stem, shift.offset)]
+            if same:
+                self._shifts[self._shifts.index(same[0])] = same[0]._replace(
+                    layers=(*same[0].layers, *shift.layers)
+                )
+            else:
+                self._shifts.append(shift)
         moves = dict(move for shift in shifts for move in shift.layers)
         claimed = set(moves.values())
         for name, pair in list(self._pairs.items()):
@@ -215,6 +244,19 @@ class _Matching:
                 self._taken.discard(pair.after.name)
         for old, new in moves.items():
             self._pair(self._layers_before[old], self._layers_after[new], PairedBy.INDEX)
+
+    def _numbers_on(self) -> bool:
+        """Whether a program has only built its model a second time, and numbers on.
+
+        Then all layers have one offset, and none is more or less. Of files whose objects are told
+        by their paths, that harms nobody.
+        """
+        by_path = all(
+            each.checkpoint.structure.tells_layers for each in (self._before, self._after)
+        )
+        shifted = sum(len(shift.layers) for shift in self._shifts)
+        everything = len(self._before.layers) == len(self._after.layers) == shifted
+        return by_path and everything and len({shift.offset for shift in self._shifts}) == 1
 
     def _pair(self, before: Layer, after: Layer, by: PairedBy) -> None:
         self._pairs[before.name] = LayerPair(before, after, by)

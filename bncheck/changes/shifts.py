@@ -10,17 +10,16 @@ import re
 from collections import Counter
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from bncheck.changes.likeness import FAR, apart, telling
 from bncheck.changes.model import Shift
-from bncheck.changes.values import NEAR, distance, is_same
+from bncheck.changes.values import NEAR, is_same
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from bncheck.batchnorm.layers import Layer, Member
-    from bncheck.batchnorm.names import Role
+    from bncheck.batchnorm.layers import Layer
 
 _NUMBER: Final = re.compile(r"_?(\d+)(?=/|$)")
-_FAR: Final = 0.5  # unrelated vectors are at a distance of about 1
 _MUCHNEARER: Final = 3.0
 _REACH: Final = 8  # numbers to either side
 _SAMPLE: Final = 100  # layers of one family that vote on the offset
@@ -79,17 +78,16 @@ def _families(layers: Iterable[Layer]) -> dict[str, dict[int, Layer]]:
 
 
 def _shifts_of(stem: str, old: Mapping[int, Layer], new: Mapping[int, Layer]) -> list[Shift]:
-    told = [number for number, layer in old.items() if _vectors(layer)]
-    here = {number: _distance(old[number], new.get(number)) for number in told}
-    away = [number for number in told if here[number] > _FAR]
+    told = [number for number, layer in old.items() if telling(layer)]
+    here = {number: apart(old[number], new.get(number)) for number in told}
+    away = [number for number in told if here[number] > FAR]
     found: dict[int, list[int]] = {}
     for offset in _offsets(away, old, new, here):
         hits = [
             number
             for number in away
             if all(number not in numbers for numbers in found.values())
-            and _distance(old[number], new.get(number + offset))
-            < min(NEAR, here[number] / _MUCHNEARER)
+            and apart(old[number], new.get(number + offset)) < min(NEAR, here[number] / _MUCHNEARER)
         ]
         enough = len(hits) >= _LEAST_VOTES
         if enough or any(_share_a_vector(old[n], new[n + offset]) for n in hits):
@@ -98,15 +96,13 @@ def _shifts_of(stem: str, old: Mapping[int, Layer], new: Mapping[int, Layer]) ->
     claimed = {number + offset for offset, numbers in found.items() for number in numbers}
     for number in away:
         offsets = [each for each in found if number + each in new.keys() - claimed]
-        nearest = min(
-            offsets, key=lambda each: _distance(old[number], new[number + each]), default=0
-        )
+        nearest = min(offsets, key=lambda each: apart(old[number], new[number + each]), default=0)
         if any(number in numbers for numbers in found.values()) or not nearest:
             continue
-        if _distance(old[number], new[number + nearest]) < here[number] / 2:
+        if apart(old[number], new[number + nearest]) < here[number] / 2:
             found[nearest] = sorted([*found[nearest], number])
             claimed.add(number + nearest)
-    explained = sum(map(len, found.values())) + sum(here[number] <= _FAR for number in told)
+    explained = sum(map(len, found.values())) + sum(here[number] <= FAR for number in told)
     if not found or explained < (1 - _MOST_UNTOLD) * len(told):
         return []
     return [
@@ -126,37 +122,13 @@ def _offsets(
     votes: Counter[int] = Counter()
     for number in away[::step]:
         reach = (offset for offset in range(-_REACH, _REACH + 1) if offset)
-        distances = {each: _distance(old[number], new.get(number + each)) for each in reach}
+        distances = {each: apart(old[number], new.get(number + each)) for each in reach}
         best = min(distances, key=lambda each: (distances[each], abs(each)))
         if distances[best] < min(NEAR, here[number] / _MUCHNEARER):
             votes[best] += 1
     return [offset for offset, _ in votes.most_common()]
 
 
-def _vectors(layer: Layer) -> dict[Role, Member]:
-    """Return the variables that tell a layer from others: trained, not everywhere the same."""
-    return {
-        role: member
-        for role, member in layer.members.items()
-        if member.values is not None
-        and member.summary is not None
-        and member.summary.size > 1
-        and not member.summary.nonfinite
-        and not member.summary.is_uniform
-        and not member.initial
-    }
-
-
-def _distance(old: Layer, new: Layer | None) -> float:
-    """Return the mean distance over the roles that tell one; 1, as of unrelated layers, if none."""
-    if new is None:
-        return 1.0
-    mine, theirs = _vectors(old), _vectors(new)
-    distances = [distance(mine[role], theirs[role]) for role in mine.keys() & theirs.keys()]
-    told = [each for each in distances if each is not None]
-    return sum(told) / len(told) if told and len(told) == len(distances) else 1.0
-
-
 def _share_a_vector(old: Layer, new: Layer) -> bool:
-    mine, theirs = _vectors(old), _vectors(new)
+    mine, theirs = telling(old), telling(new)
     return any(is_same(mine[role], theirs[role]) for role in mine.keys() & theirs.keys())

@@ -32,9 +32,13 @@ def find_checkpoints(paths: Sequence[str]) -> list[Location]:
     places: dict[str, int] = {}
     for path in paths:
         if os.path.isdir(path):
-            for prefix in _listed_by_state(path):
-                places.setdefault(prefix, len(places))
-        for location in _in_directory(path) if os.path.isdir(path) else [locate(path)]:
+            here, told = _in_directory(path), _listed_by_state(path)
+        else:
+            here = [locate(path)]
+            told = [_real(each.prefix) for each in here]
+        for prefix in told:
+            places.setdefault(prefix, len(places))
+        for location in here:
             found.setdefault(_real(location.prefix), location)
     order = {prefix: _order(each, places.get(prefix, -1)) for prefix, each in found.items()}
     return [found[prefix] for prefix in sorted(found, key=lambda each: order[each])]
@@ -71,7 +75,7 @@ def files_of(location: Location) -> list[str]:
 
 
 def _order(location: Location, place: int) -> tuple[float, int, float, str]:
-    """Sort by the number in the name, then as the state file does, which lists the oldest first."""
+    """Sort by the number in the name, then as the state file or the command line lists them."""
     number = number_of(location)
     modified = max((_modified(path) for path in files_of(location)), default=0.0)
     return (float("inf") if number is None else number, place, modified, location.prefix)

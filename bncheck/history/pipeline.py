@@ -13,7 +13,8 @@ from bncheck.graph import graph_beside
 from bncheck.history.find import find_checkpoints
 from bncheck.history.findings import fold
 from bncheck.history.trends import trends
-from bncheck.history.visits import Request, Visit, processors, visit_all
+from bncheck.history.visits import Request, Visit, visit_all
+from bncheck.parallel import processors
 from bncheck.report.history_model import HistoryReport
 from bncheck.report.model import FailOn, Skipped
 from bncheck.rules import evidence_of

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
@@ -15,9 +16,9 @@ import numpy as np
 from bncheck.batchnorm.layers import Status
 from bncheck.batchnorm.names import STATISTICS
 from bncheck.changes.comparison import compare
-from bncheck.errors import BncheckError
 from bncheck.history.find import number_of
 from bncheck.history.reading import Failure, Reader
+from bncheck.parallel import in_processes
 from bncheck.report.history_model import LayerPoint, Point
 from bncheck.rules import all_rules, evidence_of, judge
 
@@ -47,13 +48,6 @@ class Request(NamedTuple):
     def judges(self) -> list[Rule]:
         """Return the rules to judge by."""
         return all_rules() if self.rules is None else list(self.rules)
-
-
-def processors() -> int:
-    """Return the number of processors that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 class Link(NamedTuple):
@@ -110,27 +104,14 @@ def visit_all(
 
 
 def _stretches(locations: Sequence[Location], request: Request, jobs: int) -> Iterator[Stretch]:
-    if jobs < 2 or len(locations) < _FEWEST:
-        for location in locations:
-            yield _visit([location], request)
-        return
-    from concurrent.futures import ProcessPoolExecutor  # 15 ms
-    from concurrent.futures.process import BrokenProcessPool
-    from multiprocessing import get_all_start_methods, get_context
-
-    size = min(max(-(-len(locations) // (jobs * _SHARES)), 1), _LONGEST)
+    if len(locations) < _FEWEST:
+        jobs = 1
+    size = 1
+    if jobs > 1:
+        size = min(max(-(-len(locations) // (jobs * _SHARES)), 1), _LONGEST)
     tasks = [locations[at : at + size] for at in range(0, len(locations), size)]
-    # A fork has all modules loaded already; no thread was started that it could miss.
-    method = "fork" if "fork" in get_all_start_methods() else None
-    with ProcessPoolExecutor(min(jobs, len(tasks)), mp_context=get_context(method)) as pool:
-        try:
-            yield from pool.map(_visit, tasks, [request] * len(tasks))
-        except BrokenProcessPool:
-            raise BncheckError(
-                os.path.dirname(locations[0].prefix) or ".",
-                "a process that read checkpoints was killed",
-                remedy="Was the memory enough? --jobs 1 reads with one process.",
-            ) from None
+    about = os.path.dirname(locations[0].prefix) or "." if locations else ""
+    yield from in_processes(partial(_visit, request=request), tasks, jobs, about)
 
 
 _READER: Final = Reader()  # one for each process: see Groups

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from bncheck.batchnorm.layers import Status
 from bncheck.batchnorm.names import STATISTICS, Role
@@ -13,8 +13,6 @@ if TYPE_CHECKING:
 
     from bncheck.batchnorm.layers import Layer, Member
     from bncheck.graph.model import Graph
-
-_TOO_MUCH_INITIAL: Final = 0.05
 
 
 @rule("BN205", "undertrained-statistics", Level.WARNING)
@@ -78,7 +76,7 @@ class _Initial(NamedTuple):
 
 
 def _initial_weight(layer: Layer, evidence: Evidence) -> Iterator[_Initial]:
-    momentum = layer.momentum if layer.momentum is not None else evidence.momentum
+    momentum = evidence.momentum_of(layer)
     variance = layer.members.get(Role.MOVING_VARIANCE)
     if (
         momentum is None
@@ -94,7 +92,7 @@ def _initial_weight(layer: Layer, evidence: Evidence) -> Iterator[_Initial]:
         return
     updates = (evidence.step or 0) * _updates_in_a_step(layer, evidence.graph)
     weight = momentum**updates
-    if weight > _TOO_MUCH_INITIAL:
+    if weight > evidence.thresholds.initial_weight:
         # float32 rounds each of the updates; a thousandth of slack is far more than that adds up
         # to.
         yield _Initial(layer, weight, updates, momentum, variance.summary.minimum < weight * 0.999)

@@ -10,7 +10,7 @@ import numpy as np
 
 from bncheck.batchnorm.layers import is_exact
 from bncheck.batchnorm.names import ANY_AFFINE, STATISTICS, Role
-from bncheck.changes.model import Change, PairedBy
+from bncheck.changes.model import Change
 from bncheck.rules.rule import Draft, Evidence, Level, rule
 from bncheck.rules.trained import initial_values
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _NEARLY: Final = 0.05  # how near to 0 and 1 every channel is a few steps after a reset
 _BACK: Final = 0.2  # of the way from the initial values, what is left of it after a reset
+_SAME_BITS: Final = (Change.IDENTICAL, Change.HALF_COPY, Change.PRECISION_COPY)
 _MOST: Final = 0.5  # the share of the weights beside a layer above which training reaches it
 _UNTRAINED: Final = ("BN201", "BN202", "BN203")
 
@@ -30,7 +31,8 @@ class _Weights:
     """How many of the weights moved, by the scopes that they are in."""
 
     def __init__(self, comparison: Comparison) -> None:
-        self._weights = comparison.others.moved
+        # Where layers are under other numbers, so are the weights beside them.
+        self._weights = {} if comparison.pairs.shifts else comparison.others.moved
 
     @cached_property
     def _scopes(self) -> tuple[Counter[str], Counter[str]]:
@@ -50,10 +52,8 @@ class _Weights:
 
         Those are the weights of the innermost scope that has any: a part of the model that was not
         trained, such as a GAN's other network, has a scope of its own. None where there are no
-        weights, or their numbers are shifted as well.
+        weights, or their numbers may be shifted.
         """
-        if change.pair.by is PairedBy.INDEX:
-            return None
         everything, different = self._scopes
         scope = change.pair.after.name
         while scope:
@@ -67,7 +67,7 @@ def _affine_moved(change: LayerChange) -> bool | None:
     """Say whether gamma or beta moved; None where the layer has none that can be compared."""
     affine = [change.roles[role].change for role in ANY_AFFINE if role in change.roles]
     known = [each for each in affine if each not in (Change.ADDED, Change.REMOVED, Change.UNREAD)]
-    return any(not each.is_none for each in known) if known else None
+    return any(each not in _SAME_BITS for each in known) if known else None
 
 
 def _certain(evidence: Evidence) -> Iterator[LayerChange]:
@@ -128,7 +128,7 @@ def statistics_frozen(evidence: Evidence) -> Iterator[Draft]:
     weights = _Weights(comparison)
     for change in _certain(evidence):
         statistics = change.statistics()
-        frozen = [each for each in statistics if each.change.is_none]
+        frozen = [each for each in statistics if each.change in _SAME_BITS]
         if not frozen or _is_damaged(change):
             continue
         affine, share = _affine_moved(change), weights.share_moved(change)
@@ -136,21 +136,8 @@ def statistics_frozen(evidence: Evidence) -> Iterator[Draft]:
         # front of what is trained.
         if not (affine or (share or 0) > _MOST):
             continue
-        members = [each.after for each in frozen if each.after is not None]
-        exact = all(map(is_exact, members))
-        initial = all(map(_is_initial, frozen))
-        if len(frozen) < len(statistics):
-            # What is initial on one side alone is BN202's; a dead layer's mean stays 0.
-            if initial or not exact:
-                continue
-            draft = _half_frozen(change)
-        elif initial:
-            if affine is False and _affine_initial(change):
-                continue  # nothing trains this layer
-            draft = _never_updated(change, exact=exact)
-        elif exact:
-            draft = _stopped(affine=bool(affine))
-        else:
+        draft = _frozen_draft(change, frozen, affine=affine)
+        if draft is None:
             continue
         message, level = draft
         yield Draft(
@@ -161,6 +148,24 @@ def statistics_frozen(evidence: Evidence) -> Iterator[Draft]:
             evidence={"affine_moved": affine, "weights_moved": share, **_steps(evidence)},
             explains=_UNTRAINED,
         )
+
+
+def _frozen_draft(
+    change: LayerChange, frozen: list[RoleChange], *, affine: bool | None
+) -> tuple[str, Level | None] | None:
+    """Return message and level for statistics that stood still; None where that is all right."""
+    statistics = change.statistics()
+    exact = all(is_exact(each.after) for each in frozen if each.after is not None)
+    initial = all(map(_is_initial, frozen))
+    if len(frozen) < len(statistics):
+        # What is initial on one side alone is BN202's; a dead layer's mean stays 0. And the other
+        # may have moved by less than the tolerance.
+        quiet = initial or not exact or all(each.change.is_none for each in statistics)
+        return None if quiet else _half_frozen(change)
+    if initial:
+        unused = affine is False and _affine_initial(change)  # nothing trains this layer
+        return None if unused else _never_updated(change, exact=exact)
+    return _stopped(affine=bool(affine)) if exact else None
 
 
 def _is_damaged(change: LayerChange) -> bool:
@@ -196,8 +201,8 @@ def _stopped(*, affine: bool) -> tuple[str, Level | None]:
 
 
 def _half_frozen(change: LayerChange) -> tuple[str, Level | None]:
-    still = _roles(change, Change.IDENTICAL, Change.WITHIN_TOLERANCE)
-    moved = next(r.value for r in STATISTICS if not change.roles[r].change.is_none)
+    still = _roles(change, *_SAME_BITS)
+    moved = next(r.value for r in STATISTICS if change.roles[r].change not in _SAME_BITS)
     return f"{moved} moved, and {still} is bit by bit what it was", Level.WARNING
 
 

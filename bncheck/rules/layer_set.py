@@ -12,7 +12,7 @@ from bncheck.rules.rule import Draft, Evidence, Level, rule
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from bncheck.changes.model import Comparison, LayerPair
+    from bncheck.changes.model import Comparison, LayerChange
 
 
 @rule("BN604", "layer-set-changed", Level.WARNING)
@@ -36,13 +36,10 @@ def layer_set_changed(evidence: Evidence) -> Iterator[Draft]:
     pairs = comparison.pairs
     added = [each.name for each in pairs.only_after]
     removed = [each.name for each in pairs.only_before]
-    told = (PairedBy.RENAME, PairedBy.SHAPE) if not pairs.nameless else ()
-    same_format = comparison.before.checkpoint.format == comparison.after.checkpoint.format
     renamed = [
-        (each.before.name, each.after.name)
-        for each in pairs.layers
-        if (each.by in told and each.before.name != each.after.name)
-        or (each.by is PairedBy.NAME and same_format and _is_renamed(each))
+        (each.pair.before.name, each.pair.after.name)
+        for each in comparison.layers
+        if not pairs.nameless and _is_renamed(each, comparison)
     ]
     reshaped = [
         change.pair.after.name
@@ -76,13 +73,19 @@ def layer_set_changed(evidence: Evidence) -> Iterator[Draft]:
     )
 
 
-def _is_renamed(pair: LayerPair) -> bool:
-    """Whether a layer that its path identifies has another name.
+def _is_renamed(change: LayerChange, comparison: Comparison) -> bool:
+    """Whether a layer has another name.
 
-    Another number alone is no rename: a program that builds its model twice numbers on.
+    Where its path identifies it, another number alone is no rename: a program that builds its model
+    twice numbers on. What is the same in another format is only called so there.
     """
-    old, new = pair.before.name, pair.after.name
-    return old != new and without_numbers(old) != without_numbers(new)
+    pair = change.pair
+    if pair.before.name == pair.after.name or pair.by is PairedBy.INDEX:
+        return False
+    if comparison.before.checkpoint.format != comparison.after.checkpoint.format:
+        return pair.by is not PairedBy.NAME and not change.is_unchanged
+    numbered_on = without_numbers(pair.before.name) == without_numbers(pair.after.name)
+    return pair.by is not PairedBy.NAME or not numbered_on
 
 
 def _some(names: list[str]) -> str:
@@ -118,8 +121,12 @@ def statistics_shifted(evidence: Evidence) -> Iterator[Draft]:
         yield Draft(
             layer="",
             variables=tuple(name for layer in moved for name in layer.names(*STATISTICS)),
-            message=f"{len(shift.layers)} layers are under another number ({shift.offset:+d}): "
-            f"{second} holds what {first} held before",
+            message=f"{_many(len(shift.layers))} under another number ({shift.offset:+d}): "
+            + (
+                f"{second} holds what {first} held before"
+                if shift.proof == "values"
+                else f"{second} has the shapes that {first} had, and {first} has others now"
+            ),
             evidence={
                 "offset": shift.offset,
                 "layers": [{"before": old, "after": new} for old, new in shift.layers],
@@ -130,10 +137,14 @@ def statistics_shifted(evidence: Evidence) -> Iterator[Draft]:
         )
 
 
+def _many(count: int) -> str:
+    return f"{count} layers are" if count > 1 else "1 layer is"
+
+
 def _is_insertion(comparison: Comparison) -> bool:
     """Whether the layers that one side has more of are of the families that are shifted."""
     pairs = comparison.pairs
-    if any(pair.by in (PairedBy.RENAME, PairedBy.SHAPE) for pair in pairs.layers):
+    if any(_is_renamed(each, comparison) for each in comparison.layers):
         return False
     if any(c.change is Change.RESHAPED for each in comparison.layers for c in each.roles.values()):
         return False

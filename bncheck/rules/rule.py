@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from dataclasses import dataclass, field
 from enum import IntEnum
+from fnmatch import fnmatchcase
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -31,15 +32,29 @@ class Level(IntEnum):
         return self.name.lower()
 
 
+class Thresholds(NamedTuple):
+    """Where the rules on values begin to speak.
+
+    `initial_weight` is the share of the initial value that BN205 lets be, `huge_variance` the
+    variance that BN303 always speaks of, and `outlier` how many times the median layer's it is
+    where it speaks of it, too.
+    """
+
+    initial_weight: float = 0.05
+    huge_variance: float = 1e6
+    outlier: float = 1e4
+
+
 class Evidence(NamedTuple):
     """All that the rules may look at.
 
     `graph_is_own` says that the graph lay beside the checkpoint, so that its Saver is the one that
-    wrote it. `step` is the number of training steps, `momentum` what the user said of layers whose
-    graph does not tell theirs. `slots` maps optimizer slots to the variables that they serve, where
-    the checkpoint tells, `ambiguous` places to why their variables' roles cannot be told. `keras`
-    says that the checkpoint is of objects or layers, not of a TensorFlow 1 graph. `comparison` is
-    with an earlier checkpoint, where there is one; the other fields then are of the later one.
+    wrote it. `step` is the number of training steps; `momentum`, and `momenta` by patterns of
+    names, are what the user said of layers whose graph does not tell theirs. `slots` maps optimizer
+    slots to the variables that they serve, where the checkpoint tells, `ambiguous` places to why
+    their variables' roles cannot be told. `keras` says that the checkpoint is of objects or layers,
+    not of a TensorFlow 1 graph. `comparison` is with an earlier checkpoint, where there is one; the
+    other fields then are of the later one.
     """
 
     variables: Mapping[str, Variable]
@@ -51,10 +66,19 @@ class Evidence(NamedTuple):
     collection: str = "global"
     step: int | None = None
     momentum: float | None = None
+    momenta: tuple[tuple[str, float], ...] = ()
+    thresholds: Thresholds = Thresholds()
     slots: Mapping[str, str] = MappingProxyType({})
     ambiguous: Mapping[str, str] = MappingProxyType({})
     keras: bool = False
     comparison: Comparison | None = None
+
+    def momentum_of(self, layer: Layer) -> float | None:
+        """Return a layer's momentum: its graph's, else by the first pattern, else the general."""
+        if layer.momentum is not None:
+            return layer.momentum
+        told = (value for glob, value in self.momenta if fnmatchcase(layer.name, glob))
+        return next(told, self.momentum)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,9 +16,7 @@ if TYPE_CHECKING:
 
 _HALF_LARGEST: Final = 65504.0
 _HALF_ROUNDS_TO_ZERO: Final = 2.0**-25  # half of float16's smallest subnormal number
-_HUGE_VARIANCE: Final = 1e6
 _LARGE_VARIANCE: Final = 1e4
-_OUTLIER: Final = 1e4
 _FEWEST_LAYERS_FOR_MEDIAN: Final = 3
 # Converters that subtract an epsilon leave variances of about -1e-5. Without the graph's epsilon,
 # nothing lower is safe.
@@ -121,13 +119,13 @@ def exploded_statistics(evidence: Evidence) -> Iterator[Draft]:
         for layer in evidence.layers
         if (summary := layer.summary(Role.MOVING_VARIANCE)) is not None and summary.maximum > 0
     }
-    typical = None
+    typical, limits = None, evidence.thresholds
     if len(largest) >= _FEWEST_LAYERS_FOR_MEDIAN:
         typical = float(np.median(list(largest.values())))
     for layer in evidence.layers:
         value = largest.get(layer.name, 0.0)
-        outlier = typical is not None and value > max(_LARGE_VARIANCE, _OUTLIER * typical)
-        if value > _HUGE_VARIANCE or outlier:
+        outlier = typical is not None and value > max(_LARGE_VARIANCE, limits.outlier * typical)
+        if value > limits.huge_variance or outlier:
             beside = "" if typical is None else f"; the median layer's largest is {typical:.3g}"
             yield Draft(
                 layer=layer.name,

@@ -162,3 +162,22 @@ def test_two_thousand_layers_do_not_take_long() -> None:
     # A few of so many layers of four channels look as if they had stayed where they were.
     assert shift.offset == 1
     assert len(shift.layers) > 1980
+
+
+def test_shapes_do_not_shift_what_is_in_place() -> None:
+    """Widths 8, 8, 8, 16 and a layer inserted as the third: the first two stayed."""
+    layers = [_layer(width) for width in (8, 8, 8, 16)]
+    for later in (layers, [_later(each) for each in layers]):
+        pairs = _pairs(_numbered(layers), _numbered([*later[:2], _layer(), *later[2:]]))
+        assert [(s.offset, len(s.layers)) for s in pairs.shifts] == [(1, 2)]
+        assert [each.name for each in pairs.only_after] == ["batch_normalization_2"]
+
+
+def test_the_same_numbers_under_other_names() -> None:
+    """A person renamed them, and not in the order of the alphabet."""
+    layers = [_layer() for _ in range(3)]
+    names = ("stem_bn", "mid_bn", "late_bn")
+    for later in (layers, [_later(each, 0.005) for each in layers]):
+        pairs = _pairs(_numbered(layers), _named(dict(zip(names, later, strict=True))))
+        assert [pair.after.name for pair in pairs.layers] == list(names)
+        assert {pair.by for pair in pairs.layers} == {PairedBy.VALUES}

@@ -157,3 +157,18 @@ def test_a_name_is_data(tmp_path: Path) -> None:
     assert outcome.code == 1
     assert "[red]\\x1b[31m/model.ckpt-0" in outcome.out
     assert "\x1b" not in outcome.out
+
+
+def test_layers_that_were_not_asked_for_are_no_weights() -> None:
+    ends = [str(RUNS / f"tf1-reestimated/{name}.ckpt-100") for name in ("model", "reestimated")]
+    whole, part, none = (_json(*ends, *more) for more in ((), ("--layer", "*_1"), ("--layer", "x")))
+    assert [len(each["findings"]) for each in (whole, part, none)] == [3, 1, 0]
+    same = {"identical": 5, "differ": 0}
+    assert [each["others"]["weights"] for each in (whole, part, none)] == [same] * 3
+
+
+def test_within_the_tolerance_is_not_frozen() -> None:
+    """A small step of training moves the statistics less than that, and a small beta more."""
+    ends = [str(RUNS / f"tf1-healthy/model.ckpt-{step}") for step in (100, 120)]
+    for tolerance in ("0.05", "0.2", "0.5"):
+        assert _json(*ends, "--tolerance", tolerance)["findings"] == []
