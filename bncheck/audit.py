@@ -45,6 +45,7 @@ class Options:
     step: int | None = None
     momenta: tuple[tuple[str, float], ...] = ()
     thresholds: Thresholds = _THRESHOLDS
+    require_batch_norm: bool = False
 
 
 def inspect(path: str | os.PathLike[str], options: Options | None = None) -> Report:
@@ -79,6 +80,7 @@ def inspect(path: str | os.PathLike[str], options: Options | None = None) -> Rep
         momentum=options.momentum,
         momenta=options.momenta,
         thresholds=options.thresholds,
+        required=options.require_batch_norm,
         slots=checkpoint.structure.slots,
         ambiguous=checkpoint.structure.ambiguous,
         keras=checkpoint.structure.tells_layers,

@@ -10,6 +10,7 @@ from bncheck.rules import all_rules
 from tests.commands import ROOT, bncheck
 
 STOPPED = "fixtures/runs/tf1-updates-stopped/model.ckpt"
+GATED = [f"fixtures/tf1/{name}" for name in ("healthy", "mean-only", "negative-variance")]
 README = ROOT / "README.md"
 _BLOCK = re.compile(r"<!-- (screen|help): (.*?) -->\n```text\n(.*?)```\n", re.DOTALL)
 _RULES = re.compile(r"<!-- rules -->\n(.*?)\n(?=## )", re.DOTALL)
@@ -34,6 +35,7 @@ def test_screens_are_what_the_commands_print() -> None:
         ("screen", "map fixtures/tf1/healthy --collection trainable"),
         ("screen", f"diff {STOPPED}-60 {STOPPED}-120"),
         ("screen", "history fixtures/runs/tf1-nan"),
+        ("screen", f"gate --isolated -q {' '.join(GATED)}"),
         ("help", "inspect"),
     ]
     for kind, arguments, shown in blocks:

@@ -43,7 +43,7 @@ def in_directory(directory: str) -> Location:
     state = os.path.join(directory, STATE_FILE)
     if os.path.isfile(state):
         return from_state_file(state)
-    if _is_keras_directory(directory):
+    if is_keras_directory(directory):
         return Location(Kind.KERAS_DIRECTORY, directory)
     model = saved_model(directory)
     found = [*([model] if model else []), *all_in(directory)]
@@ -66,7 +66,8 @@ def in_directory(directory: str) -> Location:
     )
 
 
-def _is_keras_directory(directory: str) -> bool:
+def is_keras_directory(directory: str) -> bool:
+    """Whether a directory is an unzipped Keras archive."""
     weights = any(os.path.isfile(os.path.join(directory, name)) for name in _KERAS_WEIGHTS)
     # Whatever has that name: a link that leads nowhere is no reason to guess what it says.
     return weights and os.path.lexists(os.path.join(directory, _KERAS_CONFIG))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import click
@@ -10,8 +9,6 @@ import click
 from bncheck.cli.options import fraction, judging, reporting
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
     from bncheck.report.history_model import HistoryReport
 
 
@@ -72,13 +69,14 @@ def command(
         raise click.BadParameter("it must end in .png or .svg", param_hint="'--plot'")
     from bncheck.cli.options import selected_rules
     from bncheck.cli.output import refuse_to_replace
+    from bncheck.cli.progress import progress_bar
     from bncheck.history.pipeline import HistoryOptions, history
     from bncheck.report.model import FailOn
 
     for target in (output, plot):
         if target is not None:
             refuse_to_replace(target, *paths)
-    with _progress(shown=not quiet) as progress:
+    with progress_bar("reading checkpoints", shown=not quiet) as progress:
         options = HistoryOptions(
             rules=selected_rules(select, ignore),
             fail_on=FailOn[fail_on.upper()],
@@ -93,28 +91,6 @@ def command(
         _plot(report, plot)
     _write(report, form, output, color, top=top)
     return report.exit_code
-
-
-@contextmanager
-def _progress(*, shown: bool) -> Iterator[Callable[[int], None] | None]:
-    """Yield what moves a bar on standard error; nothing where that is no terminal."""
-    import sys
-
-    if not shown or sys.stderr is None or not sys.stderr.isatty():
-        yield None
-        return
-    with click.progressbar(length=1, label="reading checkpoints", file=sys.stderr) as bar:
-        begun = False
-
-        def advance(count: int) -> None:
-            nonlocal begun
-            if begun:
-                bar.update(count)
-            else:
-                bar.length = count
-                begun = True
-
-        yield advance
 
 
 def _plot(report: HistoryReport, path: str) -> None:

@@ -40,6 +40,9 @@ if TYPE_CHECKING:
     type=click.IntRange(0, 2**63 - 1),
     help="How often the statistics were updated. Default: the global step.",
 )
+@click.option(
+    "--require-batch-norm", is_flag=True, help="A checkpoint without any layer is an error."
+)
 @judging
 @click.option(
     "--all", "everything", is_flag=True, help="List every variable, not only batch norm's."
@@ -54,6 +57,7 @@ def command(
     collection: str,
     momentum: float | None,
     step: int | None,
+    require_batch_norm: bool,
     select: tuple[str, ...],
     ignore: tuple[str, ...],
     fail_on: str,
@@ -90,6 +94,7 @@ def command(
             fail_on=FailOn[fail_on.upper()],
             momentum=momentum,
             step=step,
+            require_batch_norm=require_batch_norm,
         ),
     )
     _write(report, form, output, color, everything=everything, quiet=quiet)

@@ -23,6 +23,7 @@ NOT_AUDITED_EXIT: Final = 3
 
 _COMMANDS: Final = {
     "diff": "Compare two checkpoints: what moved, and what should have.",
+    "gate": "Audit many checkpoints before a deployment, by a policy.",
     "history": "Follow the statistics through all checkpoints of a run.",
     "inspect": "List a checkpoint's batch norm, match it to its graph, and judge it.",
     "map": "Show the assignment map, and what a loader would silently skip.",
@@ -40,7 +41,13 @@ class _Commands(click.Group):
         if cmd_name not in _COMMANDS:
             return None
         command = import_module(f"bncheck.cli.{cmd_name}").command
-        return command if isinstance(command, click.Command) else None
+        if not isinstance(command, click.Command):
+            return None
+        for option in command.params:
+            if isinstance(option, click.Option) and option.envvar is None:
+                longest = max(option.opts, key=len)
+                option.envvar = f"BNCHECK_{longest.lstrip('-').replace('-', '_').upper()}"
+        return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         with formatter.section("Commands"):

@@ -113,6 +113,14 @@ def _named(option: str, values: Sequence[str]) -> list[Rule]:
     return rules
 
 
+def named_rules(option: str, values: Sequence[str]) -> tuple[str, ...]:
+    """Return the codes of rules that an option names.
+
+    Raises click.BadParameter as `selected_rules` does.
+    """
+    return tuple(rule.code for rule in _named(option, values))
+
+
 def unknown_rule(name: str) -> str:
     """Say that no rule is called so, and which are nearly."""
     from difflib import get_close_matches

@@ -125,7 +125,9 @@ def _member(member: Member | None, report: Report) -> dict[str, Any] | None:
 def findings_to_dicts(layers: Iterable[Layer], findings: Sequence[Finding]) -> list[dict[str, Any]]:
     """Return the findings as a report in JSON has them."""
     identities = fingerprints(layers, findings)
-    return [_finding(each, identity) for each, identity in zip(findings, identities, strict=True)]
+    return [
+        finding_to_dict(each, identity) for each, identity in zip(findings, identities, strict=True)
+    ]
 
 
 def skipped_to_dicts(skipped: Iterable[Skipped]) -> list[dict[str, str]]:
@@ -138,7 +140,8 @@ def dump(content: dict[str, Any]) -> str:
     return json.dumps(_clean(content), indent=1, allow_nan=False) + "\n"
 
 
-def _finding(finding: Finding, identity: str) -> dict[str, Any]:
+def finding_to_dict(finding: Finding, identity: str) -> dict[str, Any]:
+    """Return one finding as a report in JSON has it."""
     return {
         "rule": finding.rule.code,
         "name": finding.rule.name,

@@ -53,8 +53,8 @@ class Evidence(NamedTuple):
     names, are what the user said of layers whose graph does not tell theirs. `slots` maps optimizer
     slots to the variables that they serve, where the checkpoint tells, `ambiguous` places to why
     their variables' roles cannot be told. `keras` says that the checkpoint is of objects or layers,
-    not of a TensorFlow 1 graph. `comparison` is with an earlier checkpoint, where there is one; the
-    other fields then are of the later one.
+    not of a TensorFlow 1 graph. `required` says that there must be a layer. `comparison` is with an
+    earlier checkpoint, where there is one; the other fields then are of the later one.
     """
 
     variables: Mapping[str, Variable]
@@ -72,6 +72,7 @@ class Evidence(NamedTuple):
     ambiguous: Mapping[str, str] = MappingProxyType({})
     keras: bool = False
     comparison: Comparison | None = None
+    required: bool = False
 
     def momentum_of(self, layer: Layer) -> float | None:
         """Return a layer's momentum: its graph's, else by the first pattern, else the general."""

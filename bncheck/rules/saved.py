@@ -194,3 +194,28 @@ def ambiguous_roles(evidence: Evidence) -> Iterator[Draft]:
         + "; ".join(parts),
         evidence={"places": dict(evidence.ambiguous)},
     )
+
+
+@rule("BN106", "no-batch-norm", Level.ERROR)
+def no_batch_norm(evidence: Evidence) -> Iterator[Draft]:
+    """Batch norm is required, and the checkpoint has none.
+
+    What: --require-batch-norm was given, or the policy says require-batch-norm, and no variable of
+    the checkpoint belongs to a batch normalization.
+
+    Why: A gate that finds nothing to judge passes whatever it is given: a checkpoint that was
+    exported without its statistics and affine, or under names that nobody can tell, or another
+    model's.
+
+    Right: A model without batch norm is in order; do not require it for that path.
+
+    Fix: Look at the names with `bncheck inspect --all`; give the graph with --graph, whose ops tell
+    batch norm whatever its variables are called.
+    """
+    if evidence.required and not evidence.layers:
+        yield Draft(
+            layer="",
+            variables=(),
+            message="no batch normalization was found, and it is required",
+            evidence={"variables": len(evidence.variables)},
+        )

@@ -338,3 +338,12 @@ def test_a_bug_shows_its_traceback_and_exits_with_4() -> None:
     assert done.returncode == 4
     assert b"ZeroDivisionError: on purpose" in done.stderr
     assert b"this is a bug" in done.stderr
+
+
+def test_batch_norm_can_be_required() -> None:
+    path = "fixtures/tf1/no-batch-norm"
+    assert bncheck("inspect", path).code == 0
+    outcome = bncheck("inspect", path, "--require-batch-norm")
+    assert outcome.code == 1
+    assert "error BN106 no-batch-norm" in outcome.out
+    assert bncheck("inspect", "fixtures/tf1/healthy", "--require-batch-norm").code == 0

@@ -62,6 +62,8 @@ SCREENS = {
         *("diff", "runs/tf1-renamed-scope/model.ckpt-100"),
         "runs/tf1-renamed-scope/model.ckpt-110",
     ),
+    "gate": ("gate", "--isolated", "tf1/healthy", "tf1/nan", "tf1/no-such", "tf1/no-batch-norm"),
+    "gate-empty": ("gate", "--isolated", "-r", "make"),
     "history-healthy": ("history", "runs/tf1-healthy"),
     "history-reset-retrained": ("history", "runs/tf1-reset-retrained"),
     "history-stopped": ("history", "runs/tf2-updates-stopped"),
