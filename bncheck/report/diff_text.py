@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 from rich.cells import cell_len
@@ -52,6 +53,7 @@ def print_diff(report: DiffReport, console: Console, *, top: int, unicode: bool)
     printer = _Printer(report, console, top=top, unicode=unicode)
     printer.print_sides()
     printer.print_layers()
+    printer.print_forms()
     printer.print_unpaired()
     printer.print_others()
     printer.print_findings()
@@ -63,7 +65,8 @@ class _Printer:
         self._paper = Paper(console)
         self._width = console.width
         self._top = top
-        self._sigma, self._times, self._from = ("σ", "×", "←") if unicode else ("sd", "x", "<-")
+        self._sigma, self._times = ("σ", "×") if unicode else ("sd", "x")
+        self._from, self._to = ("←", "→") if unicode else ("<-", "->")
         self._worst: dict[str, Level] = {}
         for finding in report.findings:
             self._worst[finding.layer] = max(
@@ -173,6 +176,30 @@ class _Printer:
         if role is STATISTICS[0]:
             return f"{shift:.2g} {self._sigma}"
         return f"{self._times}{shift:.3g}" if role is STATISTICS[1] else f"{100 * shift:.3g} %"
+
+    def print_forms(self) -> None:
+        """Say which variables of batch norm have another shape or type now."""
+        shapes, types = [], Counter[str]()
+        for layer in self._report.comparison.layers:
+            for role, each in layer.roles.items():
+                old, new = (m.variable if m else None for m in (each.before, each.after))
+                if old is None or new is None:
+                    continue
+                if each.change is Change.RESHAPED:
+                    name = f"{escape_name(layer.pair.after.name)} {role.value}"
+                    shapes.append(f"{name}: {list(old.shape)} {self._to} {list(new.shape)}")
+                if old.dtype != new.dtype:
+                    types[f"{old.dtype} {self._to} {new.dtype}"] += 1
+        for number, line in enumerate(shapes[:_NAMES_SHOWN]):
+            self._paper.field("" if number else "shapes", line)
+        if len(shapes) > _NAMES_SHOWN:
+            self._paper.field("", f"and {len(shapes) - _NAMES_SHOWN} more")
+        for number, (way, count) in enumerate(types.items()):
+            plural = "s" if count != 1 else ""
+            told = f"{way} in {count} variable{plural} of batch norm"
+            self._paper.field("" if number else "types", told)
+        if shapes or types:
+            self._paper.line()
 
     def print_unpaired(self) -> None:
         pairs = self._report.comparison.pairs

@@ -57,6 +57,11 @@ SCREENS = {
         *("diff", "runs/tf1-swapped/model.ckpt-100"),
         "runs/tf1-swapped/swapped.ckpt-100",
     ),
+    "diff-half-precision": (
+        *("diff", "runs/tf1-half-precision/model.ckpt-100"),
+        "runs/tf1-half-precision/half.ckpt-100",
+    ),
+    "diff-reshaped": (*("diff", "tf1/swapped-shapes/model.ckpt-60", "tf1/healthy/model.ckpt-60"),),
     "diff-same": ("diff", "runs/tf2-two-formats/checkpoint", "runs/tf2-two-formats/model.keras"),
     "diff-renamed": (
         *("diff", "runs/tf1-renamed-scope/model.ckpt-100"),
