@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from typing import TYPE_CHECKING, TypeVar
 
 from bncheck.errors import BncheckError
@@ -26,18 +27,19 @@ def in_processes(
 ) -> Iterator[_R]:
     """Yield the function's result for each task; with one job, in this process.
 
-    Functions, tasks and results go from process to process, so that they must be picklable. Raises
-    BncheckError, on `about`, where a process is killed.
+    So it is, too, in a program of several threads: a fork would not have them, and might wait for
+    ever for a lock that one of them holds. Functions, tasks and results go from process to process,
+    so that they must be picklable. Raises BncheckError, on `about`, where a process is killed.
     """
-    if jobs < 2 or len(tasks) < 2:
+    if jobs < 2 or len(tasks) < 2 or threading.active_count() > 1:
         yield from map(function, tasks)
         return
     from concurrent.futures import ProcessPoolExecutor  # 15 ms
     from concurrent.futures.process import BrokenProcessPool
     from multiprocessing import get_all_start_methods, get_context
 
-    # A fork has all modules loaded already; no thread was started that it could miss.
-    method = "fork" if "fork" in get_all_start_methods() else None
+    # A fork has all modules loaded already.
+    method = "fork" if "fork" in get_all_start_methods() else "spawn"
     with ProcessPoolExecutor(min(jobs, len(tasks)), mp_context=get_context(method)) as pool:
         try:
             yield from pool.map(function, tasks)
