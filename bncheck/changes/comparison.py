@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from bncheck.changes.model import Comparison, LayerPair, PairedBy, Pairs
 from bncheck.changes.movement import measure_layers
 from bncheck.changes.pairs import pair_layers
-from bncheck.changes.weights import compare_others
+from bncheck.changes.weights import compare_others, compare_stored
 
 if TYPE_CHECKING:
     from bncheck.snapshot import Snapshot
@@ -24,12 +24,13 @@ def compare(
     """
     same = same_run and before.naming.names == after.naming.names
     pairs = _same(before, after) if same else pair_layers(before, after)
+    others = compare_stored(before, after) if same else None
     return Comparison(
         before=before,
         after=after,
         pairs=pairs,
         layers=tuple(measure_layers(pairs.layers, tolerance, brief=same)),
-        others=compare_others(before, after, pairs.variables, tolerance),
+        others=others or compare_others(before, after, pairs.variables, tolerance),
     )
 
 

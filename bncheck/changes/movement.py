@@ -74,6 +74,8 @@ def _either(pair: LayerPair) -> Role | None:
 
     Keras 3 numbers the variables of `.weights.h5`, and one alone of the two has no name there.
     """
+    if all(Role.GAMMA_OR_BETA not in layer.members for layer in (pair.before, pair.after)):
+        return None
     sides = [{r for r in ANY_AFFINE if layer.saved(r)} for layer in (pair.before, pair.after)]
     unnamed = {Role.GAMMA_OR_BETA}
     named = sides[0] if sides[1] == unnamed else sides[1] if sides[0] == unnamed else set()

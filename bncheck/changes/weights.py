@@ -72,6 +72,26 @@ def compare_others(
     )
 
 
+def compare_stored(before: Snapshot, after: Snapshot) -> Others | None:
+    """Compare the weights of two checkpoints of equal variables by what both store of them alone.
+
+    None where one of them stores no checksum of a weight.
+    """
+    moved: dict[str, bool] = {}
+    counts = (Counter[Kind](), Counter[Kind]())
+    names = after.naming.names
+    for key, kind in after.others.items():
+        if kind not in _WEIGHTS:
+            continue
+        mine, theirs = before.checkpoint.checksum(key), after.checkpoint.checksum(key)
+        if mine is None or theirs is None or mine[0] != theirs[0]:
+            return None
+        differs = mine != theirs
+        moved[names.get(key, key)] = differs
+        counts[differs][kind] += 1
+    return Others(*counts, moved=moved)
+
+
 class _Verdicts:
     """Which variables have the same values on both sides, by their keys before."""
 

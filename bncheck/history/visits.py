@@ -191,7 +191,9 @@ def _vectors(snapshot: Snapshot) -> tuple[NDArray[np.floating[Any]], dict[str, s
         values = [each.values.reshape(-1) for each in members if each and each.values is not None]
         if len(values) < len(STATISTICS) or values[0].size != values[1].size:
             continue
-        mean, variance = (each.astype(np.promote_types(each.dtype, np.float32)) for each in values)
+        mean, variance = (
+            each.astype(np.promote_types(each.dtype, np.float32), copy=False) for each in values
+        )
         spans[layer.name] = slice(at, at + mean.size)
         at += mean.size
         means.append(mean)
