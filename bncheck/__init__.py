@@ -1,9 +1,9 @@
 """Inspect and audit batch normalization in TensorFlow checkpoints.
 
 The public API: `inspect` audits the checkpoint at a path and returns a Report, `diff` compares two
-and returns a DiffReport; `bncheck.history.pipeline.history` follows a whole run. `open_checkpoint`
-and `load_graph` read; `assignment_map` matches a graph's variables to a checkpoint's. Nothing here
-imports TensorFlow.
+and returns a DiffReport; `bncheck.history.pipeline.history` follows a whole run. `assert_healthy`
+is for tests. `open_checkpoint` and `load_graph` read; `assignment_map` matches a graph's variables
+to a checkpoint's. Nothing here imports TensorFlow.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from bncheck.errors import BncheckError
     from bncheck.graph import load_graph
     from bncheck.history.pipeline import HistoryOptions
+    from bncheck.integrations.assertions import assert_healthy
 
 __all__ = [
     "AssignmentMap",
@@ -28,6 +29,7 @@ __all__ = [
     "HistoryOptions",
     "Options",
     "__version__",
+    "assert_healthy",
     "assignment_map",
     "diff",
     "inspect",
@@ -41,6 +43,7 @@ _HOMES = {
     "DiffOptions": "bncheck.diffing",
     "HistoryOptions": "bncheck.history.pipeline",
     "Options": "bncheck.audit",
+    "assert_healthy": "bncheck.integrations.assertions",
     "assignment_map": "bncheck.assignment",
     "diff": "bncheck.diffing",
     "inspect": "bncheck.audit",

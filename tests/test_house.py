@@ -33,6 +33,7 @@ ORDER = [
     "history",
     "config",
     "gating",
+    "integrations",
     "cli",
 ]
 PACKAGE = ROOT / "bncheck"

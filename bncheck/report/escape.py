@@ -21,6 +21,11 @@ def escape(text: str) -> str:
     return "".join(c if c.isprintable() else _code(c) for c in text)
 
 
+def escape_lines(text: str) -> str:
+    """Escape a text of several lines: the line breaks are bncheck's own."""
+    return "\n".join(escape(line) for line in text.split("\n"))
+
+
 def escape_name(name: str) -> str:
     """Return a name for a person: escaped, and cut where it is longer than any real name."""
     if len(name) > _LONGEST:

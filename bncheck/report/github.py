@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from bncheck.report.escape import escape, escape_name
+from bncheck.report.escape import escape, escape_lines, escape_name
 from bncheck.rules.rule import Level
 
 if TYPE_CHECKING:
@@ -109,7 +109,8 @@ def _not_audited(checkpoint: Audited) -> Iterator[_Annotation]:
 
 
 def _message(group: Alike) -> str:
-    parts = [_cut(escape(group.message), _LONGEST_PART), _cut(escape(group.help), _LONGEST_PART)]
+    texts = (escape(group.message), escape_lines(group.help))
+    parts = [_cut(text, _LONGEST_PART) for text in texts]
     if group.layers:
         number = len(group.layers)
         # The number comes first: it stays where the names are cut.

@@ -161,7 +161,8 @@ def _details(group: Alike, *, named: bool) -> str:
     if shown and len(group.layers) > len(shown):
         layers.append(f"- and {len(group.layers) - len(shown)} more")
     # The rule's own words are prose; a help of the finding itself can have names from the file.
-    advice = _prose(rule.fix) if group.help == rule.fix else _code(group.help, whole=named)
+    told = " ".join(group.help.split())  # a code span has one line
+    advice = _prose(rule.fix) if group.help == rule.fix else _code(told, whole=named)
     paragraphs = [
         f"<details><summary><b>{rule.code} {rule.name}</b> ({group.level}){where}</summary>",
         _code(group.message, whole=named),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from rich.text import Text
 
-from bncheck.report.escape import escape, escape_name
+from bncheck.report.escape import escape, escape_lines, escape_name
 from bncheck.report.model import Verdict
 from bncheck.rules.rule import Level
 
@@ -98,7 +98,7 @@ class Paper:
             self.line(heading)
             for message, layers in _by_message(alike).items():
                 self._print_message(message, layers)
-            self.prose("help: ", "bold green", _escape_lines(first.help), 2)
+            self.prose("help: ", "bold green", escape_lines(first.help), 2)
             self.line()
 
     def _print_message(self, message: str, layers: list[str]) -> None:
@@ -148,8 +148,3 @@ def _by_message(findings: list[Finding]) -> dict[str, list[str]]:
             message += f" (this also explains {', '.join(finding.explains)})"
         layers.setdefault(message, []).append(escape_name(finding.layer))
     return layers
-
-
-def _escape_lines(text: str) -> str:
-    """Escape a text of several lines: the line breaks are bncheck's own."""
-    return "\n".join(escape(line) for line in text.split("\n"))

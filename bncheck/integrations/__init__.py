@@ -1,0 +1,1 @@
+"""The gate inside of other programs: a test, or a training that audits what it saves."""
