@@ -8,9 +8,18 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bncheck.cli.options import fraction, judging
-from bncheck.cli.policy_options import FORMATS, given_section, read_isolated, read_policy
+from bncheck.cli.policy_options import (
+    FORMATS,
+    given_section,
+    read_isolated,
+    read_policy,
+    settle,
+)
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from bncheck.gating.targets import Target
     from bncheck.report.gate_model import GateReport
 
 _SUMMARY_LIMIT = 1_000_000  # bytes; GitHub takes 1 MiB for one step
@@ -84,17 +93,16 @@ def command(ctx: click.Context, /, paths: tuple[str, ...], **given: Any) -> int:
     """
     if not paths:
         raise click.UsageError("Missing argument 'PATH...', and no policy has any paths.")
-    if given["graph"] is not None and given["no_graph"]:
-        raise click.UsageError("--graph and --no-graph exclude each other")
-    from bncheck.cli.output import refuse_to_replace
+    settle(ctx)
+    given |= {"graph": ctx.params["graph"], "no_graph": ctx.params["no_graph"]}
     from bncheck.cli.progress import progress_bar
-    from bncheck.gating.auditing import Request
-    from bncheck.gating.pipeline import GateOptions, gate
+    from bncheck.gating.auditing import Request, ruling_for
+    from bncheck.gating.pipeline import GateOptions, audit_targets
+    from bncheck.gating.targets import find_targets
 
     reports = [_parse(each) for each in given["reports"]]
-    targets = [*(target for _, target in reports), given["output"], given["write_baseline"]]
-    for target in filter(None, targets):
-        refuse_to_replace(target, *paths)
+    found = find_targets(paths, recursive=given["recursive"])
+    _check_outputs(reports, given, ctx.obj.source, found)
     wanted = {given["form"], *(form for form, _ in reports)}
     request = Request(
         policy=ctx.obj,
@@ -105,6 +113,8 @@ def command(ctx: click.Context, /, paths: tuple[str, ...], **given: Any) -> int:
         step=given["step"],
         with_content="json" in wanted,
     )
+    if ruling_for([], request).rules == ():
+        raise click.UsageError("--select, --ignore and the policy leave no rule to judge by")
     with progress_bar("auditing checkpoints", shown=not given["quiet"]) as progress:
         options = GateOptions(
             request=request,
@@ -114,7 +124,7 @@ def command(ctx: click.Context, /, paths: tuple[str, ...], **given: Any) -> int:
             allow_empty=given["allow_empty"],
             progress=progress,
         )
-        report = gate(paths, options)
+        report = audit_targets(found, options)
     _write_all(report, reports, given)
     return report.exit_code
 
@@ -133,24 +143,61 @@ def _parse(option: str) -> tuple[str, str]:
     return form, target
 
 
+def _check_outputs(
+    reports: list[tuple[str, str]],
+    given: dict[str, Any],
+    policy: str | None,
+    targets: Sequence[Target],
+) -> None:
+    """Refuse, before anything is audited, what cannot be written or would replace what is read."""
+    from bncheck.cli.output import refuse_to_replace, refuse_unwritable
+
+    read = [each.prefix or each.path for each in targets]
+    read += [each for each in (given["graph"], policy) if each is not None]
+    outputs = [target for _, target in reports]
+    outputs += [each for each in (given["output"], given["write_baseline"]) if each is not None]
+    seen = set()
+    for output in outputs:
+        if output == "-":
+            continue
+        refuse_unwritable(output)
+        refuse_to_replace(output, *read)
+        place = os.path.realpath(output)
+        if place in seen and not output.startswith("/dev/"):
+            raise click.UsageError(f"{output} is named for two reports")
+        seen.add(place)
+
+
 def _write_all(report: GateReport, reports: list[tuple[str, str]], given: dict[str, Any]) -> None:
-    """Write every report, those to files first: whoever reads the screen finds them there."""
-    from bncheck.cli.output import write, write_file
+    """Write every report, those to files first."""
+    from bncheck.cli.output import write
 
     for form, target in reports:
         write(_render(report, form, target, given), target)
     if given["write_baseline"] is not None:
         from bncheck.gating.baseline import write_baseline
 
-        write_file(given["write_baseline"], write_baseline(report.checkpoints))
+        write(write_baseline(report.checkpoints, report.kept), given["write_baseline"])
     text = _render(report, given["form"], given["output"], given)
     if os.environ.get("GITHUB_ACTIONS") == "true":
         if given["form"] == "text" and given["output"] in (None, "-"):
-            text += _render(report, "github", None, given)
+            text = _without_commands(text) + _render(report, "github", None, given)
         summary = os.environ.get("GITHUB_STEP_SUMMARY", "")
         if summary:
             _append(summary, _render(report, "markdown", summary, given))
     write(text, given["output"])
+
+
+def _without_commands(text: str) -> str:
+    """Keep the runner from taking a line with a name in it for a command.
+
+    Between the two lines it obeys nothing but the token, which nobody can guess:
+    https://docs.github.com/actions, workflow commands, stopping and starting them.
+    """
+    import secrets
+
+    token = secrets.token_hex(16)
+    return f"::stop-commands::{token}\n{text}::{token}::\n"
 
 
 def _append(path: str, text: str) -> None:
@@ -159,7 +206,7 @@ def _append(path: str, text: str) -> None:
         with open(path, "a", encoding="utf-8", errors="backslashreplace") as file:
             file.write(text)
     except OSError as error:
-        raise click.UsageError(f"cannot write {path}: {error.strerror}") from None
+        click.echo(f"bncheck: cannot write {path}: {error.strerror}", err=True)
 
 
 def _render(report: GateReport, form: str, target: str | None, given: dict[str, Any]) -> str:

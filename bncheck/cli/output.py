@@ -108,16 +108,23 @@ def write(text: str, output: str | None) -> None:
         write_out(text)
 
 
+def refuse_unwritable(path: str) -> None:
+    """Raise click.UsageError where a report could not be written, before anything is audited."""
+    directory = os.path.dirname(path) or "."
+    if not os.path.isdir(directory):
+        raise click.UsageError(f"cannot write {path}: there is no directory {directory}")
+
+
 def write_file(path: str, text: str) -> None:
     """Replace a file by the text in one step, so that nobody ever reads half a report.
 
     A link is followed, a file's permissions are kept, and what is no regular file (a FIFO, a
     device) is written to as it is. Raises click.UsageError where it cannot be written.
     """
-    path = os.path.realpath(path)
     if os.path.exists(path) and not os.path.isfile(path):
-        _write_directly(path, text)
+        _write_directly(path, text)  # as it is: what /dev/stdout leads to may have no path
         return
+    path = os.path.realpath(path)
     import tempfile  # 4 ms
 
     directory = os.path.dirname(path) or "."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,6 +18,16 @@ _NAMES: Final = {"format": "form", "report": "reports"}
 _ISOLATED: Final = "bncheck.isolated"
 _CONFIG: Final = "bncheck.config"
 _GIVEN: Final = (ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT)
+
+
+_RANKS: Final = {
+    None: 0,
+    ParameterSource.DEFAULT: 0,
+    ParameterSource.DEFAULT_MAP: 1,
+    ParameterSource.ENVIRONMENT: 2,
+    ParameterSource.COMMANDLINE: 3,
+    ParameterSource.PROMPT: 3,
+}
 
 
 def read_policy(ctx: click.Context, _parameter: click.Parameter, path: str | None) -> str | None:
@@ -38,9 +49,10 @@ def read_policy(ctx: click.Context, _parameter: click.Parameter, path: str | Non
     except ConfigError as error:
         raise click.UsageError(escape(str(error))) from None
     ctx.obj = policy
-    defaults = {_NAMES.get(key, key.replace("-", "_")): v for key, v in policy.options.items()}
-    if path is None and found is not None:
-        defaults = {key: _rooted(key, value, found) for key, value in defaults.items()}
+    defaults = {
+        _NAMES.get(key, key.replace("-", "_")): _rooted(key, value, found or "")
+        for key, value in policy.options.items()
+    }
     ctx.default_map = {**(ctx.default_map or {}), **defaults}
     return path
 
@@ -62,13 +74,33 @@ def _refuse_both(path: str | None, *, isolated: bool) -> None:
 
 
 def _rooted(key: str, value: Any, source: str) -> Any:
-    """Return a path of a policy that was found above as seen from the working directory."""
-    directory = os.path.dirname(source)
-    if os.path.realpath(directory) == os.path.realpath(os.getcwd()):
+    """Return a path of a policy, which counts from its file, as seen from the working directory."""
+    here = os.path.relpath(os.path.dirname(os.path.realpath(source)))
+    if here == ".":
         return value
-    if key == "baseline":
-        return os.path.join(directory, value)
-    return [os.path.join(directory, each) for each in value] if key == "paths" else value
+    if key in ("baseline", "graph"):
+        # A program of the form package.module:function is no path.
+        is_path = key == "baseline" or os.path.exists(os.path.join(here, value))
+        return os.path.join(here, value) if is_path else value
+    if key == "paths":
+        return [os.path.join(glob.escape(here), each) for each in value]
+    if key == "report":
+        pairs = (each.partition("=") for each in value)
+        return [f"{form}={os.path.join(here, target)}" for form, _, target in pairs]
+    return value
+
+
+def settle(ctx: click.Context) -> None:
+    """Let --graph and --no-graph exclude each other, but where one of them stands higher."""
+    ranks = [_RANKS[ctx.get_parameter_source(name)] for name in ("graph", "no_graph")]
+    if ctx.params["graph"] is None or not ctx.params["no_graph"]:
+        return
+    if ranks[0] == ranks[1]:
+        raise click.UsageError("--graph and --no-graph exclude each other")
+    if ranks[0] > ranks[1]:
+        ctx.params["no_graph"] = False
+    else:
+        ctx.params["graph"] = None
 
 
 def given_section(ctx: click.Context) -> Section:

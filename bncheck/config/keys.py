@@ -121,6 +121,13 @@ class Table:
             raise self.error(key, "must be a number from 0 to below 1")
         return float(value)
 
+    def pattern(self, key: str) -> str:
+        """Take a pattern; without one everything is meant, and an empty one is a mistake."""
+        value = self.take(key, (str,))
+        if value == "":
+            raise self.error(key, "is empty: leave it out to mean everything")
+        return "*" if value is None else str(value)
+
     def date(self, key: str) -> datetime.date | None:
         """Take a day: TOML's own, or a string of the form 2026-12-31."""
         value = self._left.pop(key, None)

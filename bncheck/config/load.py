@@ -36,7 +36,7 @@ def find_policy(directory: str) -> str | None:
     here = os.path.realpath(directory)
     while True:
         own, project = (os.path.join(here, name) for name in (FILE, _PROJECT))
-        if os.path.isfile(own):
+        if os.path.lexists(own):
             return own
         if os.path.isfile(project) and _section(_read(project), project) is not None:
             return project
@@ -61,6 +61,8 @@ def load_policy(path: str) -> Policy:
 
 
 def _read(path: str) -> str:
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise ConfigError(path, 0, "is not a regular file")
     try:
         with open(path, "rb") as file:
             data = file.read(_LARGEST + 1)
@@ -69,7 +71,7 @@ def _read(path: str) -> str:
     if len(data) > _LARGEST:
         raise ConfigError(path, 0, "is too long for a policy")
     try:
-        return data.decode("utf-8")
+        return data.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise ConfigError(path, 0, "is not UTF-8") from None
 
@@ -78,13 +80,18 @@ def _section(text: str, path: str) -> dict[str, Any] | None:
     """Return the policy within a file's text; None where a project has none."""
     try:
         content: dict[str, Any] = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except RecursionError:
+        raise ConfigError(path, 0, "is no TOML: it is nested too deep") from None
+    except ValueError as error:  # TOMLDecodeError, and numbers of thousands of digits
         raise ConfigError(path, 0, f"is no TOML: {error}") from None
     if os.path.basename(path) != _PROJECT:
         return content
     tool = content.get("tool")
     section = tool.get("bncheck") if isinstance(tool, dict) else None
-    return section if isinstance(section, dict) else None
+    if section is not None and not isinstance(section, dict):
+        line = line_of(text, ("tool", "bncheck"))
+        raise ConfigError(path, line, "tool.bncheck must be a table")
+    return section
 
 
 def _section_of(table: Table, path: str) -> Section:
@@ -137,8 +144,8 @@ def _exemptions(top: Table) -> Iterator[Exemption]:
             raise table.error("reason", "is missing: say why this finding is right")
         yield Exemption(
             rule=found.code,
-            layer=table.take("layer", (str,)) or "*",
-            checkpoint=table.take("checkpoint", (str,)) or "*",
+            layer=table.pattern("layer"),
+            checkpoint=table.pattern("checkpoint"),
             reason=reason,
             expires=table.date("expires"),
             line=line,

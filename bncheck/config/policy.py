@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     import datetime
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from bncheck.rules.rule import Level
 
@@ -26,12 +26,12 @@ class Exemption(NamedTuple):
     expires: datetime.date | None
     line: int
 
-    def fits(self, rule: str, layer: str, path: str) -> bool:
-        """Whether a finding is the one that is meant."""
+    def fits(self, rule: str, layer: str, names: Iterable[str]) -> bool:
+        """Whether a finding is the one that is meant, of a checkpoint that goes by these names."""
         return (
             rule == self.rule
             and fnmatchcase(layer, self.layer)
-            and fits_path(path, self.checkpoint)
+            and any(fits_path(name, self.checkpoint) for name in names)
         )
 
     def holds(self, today: datetime.date) -> bool:
@@ -76,5 +76,5 @@ def fits_path(path: str, pattern: str) -> bool:
     `*` is anything, slashes included. A pattern without a slash in front also fits what lies below
     any directory: `generator/*` fits `models/generator/model.ckpt-60`.
     """
-    plain = path.replace("\\", "/")
+    plain, pattern = path.replace("\\", "/"), pattern.removeprefix("./")
     return fnmatchcase(plain, pattern) or fnmatchcase(plain, f"*/{pattern}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
@@ -14,6 +15,8 @@ from bncheck.rules import all_rules
 from bncheck.rules.rule import Level, Thresholds
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from bncheck.gating.targets import Target
     from bncheck.report.model import Report
     from bncheck.rules.rule import Finding, Rule
@@ -50,28 +53,31 @@ class Ruling(NamedTuple):
     require_batch_norm: bool
 
 
-def ruling_for(path: str, request: Request) -> Ruling:
-    """Lay the sections that hold for a path over each other: a later one wins where it speaks.
+def ruling_for(names: Sequence[str], request: Request) -> Ruling:
+    """Lay the sections that hold for a checkpoint over each other: a later one wins.
 
-    Patterns of momenta and rules to ignore add up; the last section that selects does so alone.
+    `names` are the paths that it goes by. What a later section selects, an earlier one cannot
+    ignore; patterns of momenta add up.
     """
-    sections = [s for s in request.policy.sections if s.path == "*" or fits_path(path, s.path)]
+    sections = [
+        section
+        for section in request.policy.sections
+        if section.path == "*" or any(fits_path(name, section.path) for name in names)
+    ]
     sections.append(request.given)
-    select = next((s.select for s in reversed(sections) if s.select), ())
-    ignore = {code for section in sections for code in section.ignore}
-    rules = None
-    if select or ignore:
-        rules = tuple(
-            r for r in all_rules() if (not select or r.code in select) and r.code not in ignore
-        )
+    wanted = {rule.code for rule in all_rules()}
     levels: dict[str, Level] = {}
     thresholds: dict[str, float] = {}
     for section in sections:
+        if section.select:
+            wanted = set(section.select)
+        wanted -= set(section.ignore)
         levels |= section.levels
         thresholds |= section.thresholds
     fail_on = _last([s.fail_on for s in sections]) or "error"
+    rules = tuple(rule for rule in all_rules() if rule.code in wanted)
     return Ruling(
-        rules=rules,
+        rules=rules if len(rules) < len(all_rules()) else None,
         levels=levels,
         fail_on=FailOn[fail_on.upper()],
         momentum=_last([s.momentum for s in sections]),
@@ -79,6 +85,21 @@ def ruling_for(path: str, request: Request) -> Ruling:
         thresholds=Thresholds()._replace(**thresholds),
         require_batch_norm=bool(_last([s.require_batch_norm for s in sections])),
     )
+
+
+def names_of(target: Target, policy: Policy) -> list[str]:
+    """Return the paths that patterns may mean: as given, and as seen from the policy's file.
+
+    Each as it is, and as the prefix that it leads to; spelled without detours.
+    """
+    names = []
+    for path in filter(None, (target.path, target.prefix)):
+        names.append(os.path.normpath(path))
+        if policy.source is not None:
+            here = os.path.dirname(os.path.realpath(policy.source))
+            names.append(os.path.relpath(os.path.realpath(os.path.dirname(path) or "."), here))
+            names[-1] = os.path.normpath(os.path.join(names[-1], os.path.basename(path)))
+    return list(dict.fromkeys(names))
 
 
 def _last(values: list[_T | None]) -> _T | None:
@@ -89,7 +110,11 @@ def audit(target: Target, request: Request) -> Audited:
     """Audit one checkpoint; whatever keeps it from being audited is in the result."""
     if target.problem:
         return Audited(target.path, skipped=(Skipped(target.path, target.problem),))
-    ruling = ruling_for(target.path, request)
+    ruling = ruling_for(names_of(target, request.policy), request)
+    if ruling.rules is not None and not ruling.rules:
+        # An empty variable in a script must not turn the gate into an open door.
+        skipped = (Skipped(target.path, "the policy leaves no rule to judge by"),)
+        return Audited(target.path, skipped=skipped, prefix=target.prefix)
     options = Options(
         graph=request.graph,
         use_graph=request.use_graph,
@@ -106,10 +131,10 @@ def audit(target: Target, request: Request) -> Audited:
         report = inspect(target.path, options)
     except BncheckError as error:
         skipped = (Skipped(error.path, error.reason),)
-        return Audited(target.path, skipped=skipped, fail_on=ruling.fail_on)
+        return Audited(target.path, skipped=skipped, fail_on=ruling.fail_on, prefix=target.prefix)
     except MemoryError:
         skipped = (Skipped(target.path, "there is not enough memory to read this"),)
-        return Audited(target.path, skipped=skipped, fail_on=ruling.fail_on)
+        return Audited(target.path, skipped=skipped, fail_on=ruling.fail_on, prefix=target.prefix)
     report = replace(report, findings=tuple(_levelled(report.findings, ruling.levels)))
     return _small(report, target, ruling, request)
 
@@ -140,4 +165,5 @@ def _small(report: Report, target: Target, ruling: Ruling, request: Request) -> 
         remarks=report.remarks,
         fail_on=ruling.fail_on,
         content=content,
+        prefix=target.prefix,
     )

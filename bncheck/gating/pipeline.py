@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from bncheck.gating.auditing import Request, audit
+from bncheck.gating.auditing import Request, audit, names_of
 from bncheck.gating.baseline import read_baseline
 from bncheck.gating.targets import Target, find_targets
 from bncheck.parallel import in_processes, processors
@@ -17,7 +17,7 @@ from bncheck.report.gate_model import Audited, GateReport, Suppressed
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from bncheck.config.policy import Exemption
+    from bncheck.config.policy import Exemption, Policy
     from bncheck.rules.rule import Finding
 
 _FEWEST = 4  # checkpoints below which starting processes takes longer than reading
@@ -42,26 +42,30 @@ class GateOptions:
 
 
 def gate(paths: Sequence[str], options: GateOptions) -> GateReport:
-    """Audit every checkpoint that the paths mean, each on its own, and judge them by the policy.
+    """Audit every checkpoint that the paths mean: see `audit_targets`."""
+    return audit_targets(find_targets(paths, recursive=options.recursive), options)
+
+
+def audit_targets(targets: Sequence[Target], options: GateOptions) -> GateReport:
+    """Audit checkpoints, each on its own, and judge them by the policy.
 
     What keeps one of them from being audited is in the report, beside the others' verdicts. Raises
     BncheckError where the baseline cannot be read.
     """
     known = None if options.baseline is None else read_baseline(options.baseline)
-    targets = find_targets(paths, recursive=options.recursive)
     audited = _audit_all(targets, options)
+    claimed = set() if known is None else known.claim(audited)
+    gone = [] if known is None else known.gone(audited)
+    kept = [] if known is None else [each for each in known.left() if each not in gone]
     today = options.today or datetime.date.today()
-    audited, warnings = _except(audited, options.request.policy.exemptions, today)
-    gone: tuple[str, ...] = ()
-    if known is not None:
-        claimed = known.claim(audited)
-        audited = [_without_known(each, number, claimed) for number, each in enumerate(audited)]
-        gone = tuple(each.text for each in known.gone())
+    audited = [_without_known(each, number, claimed) for number, each in enumerate(audited)]
+    audited, warnings = _except(audited, options.request.policy, today)
     return GateReport(
         checkpoints=tuple(audited),
         warnings=tuple(warnings),
-        gone=gone,
+        gone=tuple(each.text for each in gone),
         config=options.request.policy.source,
+        kept=tuple(kept),
         baseline=options.baseline,
         empty_allowed=options.allow_empty,
     )
@@ -87,16 +91,21 @@ def _batch(targets: Sequence[Target], request: Request) -> list[Audited]:
 
 
 def _except(
-    audited: list[Audited], exemptions: Sequence[Exemption], today: datetime.date
+    audited: list[Audited], policy: Policy, today: datetime.date
 ) -> tuple[list[Audited], list[str]]:
     """Take out what an exception excuses, and say which exceptions are of no use."""
     used: set[Exemption] = set()
+    explained: set[Exemption] = set()
     left = []
     for each in audited:
+        names = names_of(Target(each.path, prefix=each.prefix), policy)
         kept, suppressed = [], list(each.suppressed)
         for finding, fingerprint in each.by_fingerprint():
-            fitting = [e for e in exemptions if e.fits(finding.rule.code, finding.layer, each.path)]
+            code, layer = finding.rule.code, finding.layer
+            fitting = [e for e in policy.exemptions if e.fits(code, layer, names)]
             used.update(fitting)
+            for behind in finding.explains:
+                explained.update(e for e in policy.exemptions if e.fits(behind, layer, names))
             valid = next((e for e in fitting if e.holds(today)), None)
             if valid is None:
                 kept.append((finding, fingerprint))
@@ -104,15 +113,29 @@ def _except(
                 suppressed.append(
                     Suppressed(finding, fingerprint, "exception", valid.reason, valid.expires)
                 )
+        used.update(_of_known(each, policy, names))
         left.append(_with(each, kept, suppressed))
     warnings = []
-    for exemption in exemptions:
-        what = f"the exception for {exemption.rule} in line {exemption.line} ({exemption.reason})"
+    for exemption in policy.exemptions:
+        where = f"{policy.source}:{exemption.line}"
+        what = f"{where}: the exception for {exemption.rule} ({exemption.reason})"
         if not exemption.holds(today):
             warnings.append(f"{what} expired on {exemption.expires}, and no longer holds")
+        elif exemption in explained - used:
+            warnings.append(f"{what} is for what another finding explains: except that one")
         elif exemption not in used:
             warnings.append(f"{what} matches no finding")
     return left, warnings
+
+
+def _of_known(each: Audited, policy: Policy, names: Sequence[str]) -> list[Exemption]:
+    """Return the exceptions that fit what the baseline has taken already."""
+    return [
+        e
+        for one in each.suppressed
+        for e in policy.exemptions
+        if e.fits(one.finding.rule.code, one.finding.layer, names)
+    ]
 
 
 def _without_known(each: Audited, number: int, claimed: set[tuple[int, int]]) -> Audited:

@@ -36,14 +36,30 @@ class Suppressed(NamedTuple):
     expires: datetime.date | None = None
 
 
+class Known(NamedTuple):
+    """One finding of a baseline; `level` is how bad it was."""
+
+    fingerprint: str
+    rule: str
+    layer: str
+    checkpoint: str
+    level: str
+
+    @property
+    def text(self) -> str:
+        """What a person is told of it."""
+        about = f" in {self.layer}" if self.layer else ""
+        return f"{self.rule}{about} ({self.checkpoint})"
+
+
 @dataclass(frozen=True, slots=True)
 class Audited:
     """One checkpoint of a gate.
 
-    `path` is how it was found, `fingerprints` are of `findings`, in their order; `fail_on` is what
-    the policy says for its path. `skipped` holds what could not be audited: the whole checkpoint,
-    where nothing of it could. `content` is the JSON report of `inspect`, kept only where a report
-    in JSON was asked for.
+    `path` is how it was found, `prefix` what TensorFlow calls its place. `fingerprints` are of
+    `findings`, in their order; `fail_on` is what the policy says for its path. `skipped` holds what
+    could not be audited: the whole checkpoint, where nothing of it could. `content` is the JSON
+    report of `inspect`, kept only where a report in JSON was asked for.
     """
 
     path: str
@@ -59,6 +75,7 @@ class Audited:
     remarks: tuple[str, ...] = ()
     fail_on: FailOn = FailOn.ERROR
     content: dict[str, Any] | None = None
+    prefix: str = ""
 
     @property
     def verdict(self) -> Verdict:
@@ -80,13 +97,15 @@ class GateReport:
 
     `warnings` is what is wrong with the policy itself: an exception that expired, or matches
     nothing; `gone` names findings of the baseline that are no more. `config` is the file that the
-    policy came from. `empty_allowed` says that a gate over nothing passes.
+    policy came from. `kept` are findings of the baseline that nothing speaks against.
+    `empty_allowed` says that a gate over nothing passes.
     """
 
     checkpoints: tuple[Audited, ...]
     warnings: tuple[str, ...] = ()
     gone: tuple[str, ...] = ()
     config: str | None = None
+    kept: tuple[Known, ...] = ()
     baseline: str | None = None
     empty_allowed: bool = False
 

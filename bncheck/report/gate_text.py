@@ -9,7 +9,7 @@ from rich.cells import cell_len
 from rich.text import Text
 
 from bncheck.report.escape import escape, escape_name
-from bncheck.report.model import Verdict
+from bncheck.report.model import FailOn, Verdict
 from bncheck.report.paper import VERDICTS, Paper, count_levels
 from bncheck.rules.rule import Level
 
@@ -31,6 +31,7 @@ def print_gate(report: GateReport, console: Console, *, show_suppressed: bool, q
     the reasons.
     """
     printer = _Printer(report, console)
+    printer.print_source()
     printer.print_table(quiet=quiet)
     printer.print_checkpoints()
     if show_suppressed:
@@ -43,6 +44,17 @@ class _Printer:
     def __init__(self, report: GateReport, console: Console) -> None:
         self._report = report
         self._paper = Paper(console)
+
+    def print_source(self) -> None:
+        """Say which policy judged: one that was found above may surprise."""
+        report = self._report
+        if report.config is None:
+            return
+        lenient = sum(each.fail_on is not FailOn.ERROR for each in report.checkpoints)
+        limits = dict.fromkeys(each.fail_on.name.lower() for each in report.checkpoints)
+        told = f" (fails on {', '.join(limits)})" if lenient else ""
+        self._paper.field("policy", f"{escape(report.config)}{told}")
+        self._paper.line()
 
     def print_table(self, *, quiet: bool) -> None:
         checkpoints = self._report.checkpoints

@@ -166,7 +166,11 @@ def test_baseline_from_end_to_end(here: Path) -> None:
     assert bncheck("gate", BROKEN, "--baseline", "known.json", cwd=here).code == 0
     both = bncheck("gate", BROKEN, NAN, "--baseline", "known.json", cwd=here)
     assert both.code == 1
-    gone = bncheck("gate", HEALTHY, "--baseline", "known.json", cwd=here, columns=200)
+    shutil.copytree(BROKEN, here / "x")
+    assert bncheck("gate", "x", "--write-baseline", "x.json", cwd=here).code == 1
+    shutil.rmtree(here / "x")
+    shutil.copytree(HEALTHY, here / "x")
+    gone = bncheck("gate", "x", "--baseline", "x.json", cwd=here, columns=200)
     assert gone.code == 0
     assert "gone: BN501 in net/bn_in" in gone.out
 
@@ -203,6 +207,45 @@ def test_on_github_annotations_and_a_summary_come_by_themselves(here: Path) -> N
     json.loads(plain.out)
 
 
+def test_no_rule_left_is_wrong_usage(here: Path) -> None:
+    assert bncheck("gate", BROKEN, "--select", "BN101", "--ignore", "BN101", cwd=here).code == 2
+    (here / "bncheck.toml").write_text("ignore = ['BN501', 'BN201']")
+    assert bncheck("gate", BROKEN, cwd=here).code == 0
+    assert bncheck("gate", BROKEN, "--select", "BN501", cwd=here).code == 1
+
+
+def test_names_are_no_commands_of_the_runner(here: Path) -> None:
+    outcome = bncheck("gate", BROKEN, cwd=here, GITHUB_ACTIONS="true")
+    lines = outcome.out.splitlines()
+    token = lines[0].removeprefix("::stop-commands::")
+    assert len(token) == 32
+    end = lines.index(f"::{token}::")
+    assert lines[end - 1].startswith("FAIL: ")
+    assert lines[end + 1].startswith("::error ")
+
+
+def test_what_stands_higher_wins_between_graph_and_no_graph(here: Path) -> None:
+    (here / "bncheck.toml").write_text("graph = 'nowhere.meta'")
+    assert bncheck("gate", HEALTHY, cwd=here).code == 3
+    assert bncheck("gate", HEALTHY, "--no-graph", cwd=here).code == 0
+    assert bncheck("gate", HEALTHY, cwd=here, BNCHECK_NO_GRAPH="1").code == 0
+
+
+def test_a_report_that_cannot_be_written_is_told_first(here: Path) -> None:
+    outcome = bncheck("gate", BROKEN, "--report", "json=no/x.json", "-o", "y", cwd=here)
+    assert (outcome.code, outcome.out) == (2, "")
+    assert "there is no directory no" in outcome.err
+    twice = bncheck("gate", BROKEN, "--report", "json=x", "--report", "sarif=x", cwd=here)
+    assert twice.code == 2
+
+
+def test_the_policy_that_judged_is_told(here: Path) -> None:
+    (here / "bncheck.toml").write_text("fail-on = 'never'")
+    assert bncheck("gate", BROKEN, cwd=here).out.splitlines()[0] == (
+        f"policy      {here}/bncheck.toml (fails on never)"
+    )
+
+
 def test_nothing_that_is_audited_is_replaced(here: Path) -> None:
     shutil.copytree(BROKEN, here / "x")
     index = here / "x" / "model.ckpt-60.index"
@@ -213,4 +256,8 @@ def test_nothing_that_is_audited_is_replaced(here: Path) -> None:
         ["--write-baseline", str(index)],
     ):
         assert bncheck("gate", str(here / "x"), *option, cwd=here).code == 2
+    for path in ("x/*", "**/*.index", "x/checkpoint", "x/model.ckpt-60.meta"):
+        assert bncheck("gate", path, "-o", str(index), cwd=here).code == 2, path
+    (here / "bncheck.toml").write_text("")
+    assert bncheck("gate", HEALTHY, "-o", "bncheck.toml", cwd=here).code == 2
     assert index.read_bytes() == before

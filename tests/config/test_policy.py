@@ -137,6 +137,7 @@ def test_a_section_of_a_project(tmp_path: Path) -> None:
         ),
         ("[[exceptions]]\nrule = 'BN201'\nreason = 'x'\nlayers = 'y'", 4, "did you mean 'layer'?"),
         ("exceptions = 3", 1, "exceptions: must be an array"),
+        (f"{RIGHT}layer = ''", 4, "layer: is empty: leave it out to mean everything"),
         ("collection = 'globl'", 1, "did you mean 'global'?"),
     ],
 )
@@ -156,11 +157,18 @@ def test_what_is_no_policy_at_all(tmp_path: Path) -> None:
         (b"fail-on = ", "is no TOML"),
         (b"\xff\xfe", "is not UTF-8"),
         (b"a = 1\na = 2", "is no TOML"),
+        (b"x = " + b"[" * 100_000, "is no TOML"),
+        (b"step = " + b"1" * 10_000, "is no TOML"),
     ):
         path = tmp_path / "bncheck.toml"
         path.write_bytes(content)
         with pytest.raises(ConfigError, match=said):
             load_policy(str(path))
+    with pytest.raises(ConfigError, match="must be a table"):
+        _load(tmp_path, "[[tool.bncheck]]\nfail-on = 'note'\n", "pyproject.toml")
+    assert _load(tmp_path, "\ufefffail-on = 'note'").sections[0].fail_on == "note"
+    with pytest.raises(ConfigError, match="is not a regular file"):
+        load_policy(str(tmp_path))
     with pytest.raises(ConfigError, match="cannot be read"):
         load_policy(str(tmp_path / "nowhere.toml"))
 

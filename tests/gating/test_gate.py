@@ -81,6 +81,90 @@ def test_globs(tree: Path, pattern: str, found: list[str]) -> None:
     assert [str(Path(each.path).relative_to(tree)) for each in targets] == found
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("x.keras", b""),
+        ("x.h5", b"no HDF5"),
+        ("x.index", b""),
+        ("x.data-00000-of-00001", b"data without its index"),
+        ("model.weights.json", b"{"),
+        ("x-00001-of-00002", b"half of a V1 checkpoint"),
+    ],
+)
+def test_what_claims_to_be_a_checkpoint_is_a_target(tree: Path, name: str, content: bytes) -> None:
+    (tree / "a" / name).write_bytes(content)
+    report = _gate(tree, recursive=True)
+    assert [each.verdict for each in report.checkpoints].count(Verdict.NOT_AUDITED) == 1
+    assert report.exit_code == 3
+
+
+def test_what_a_state_file_lists_and_is_cut_off_is_a_target(tree: Path) -> None:
+    shutil.copytree(TF1 / "v1-single", tree / "v1")
+    (file,) = (
+        p
+        for p in (tree / "v1").iterdir()
+        if p.name.startswith("model") and not p.suffix[1:].isalpha()
+    )
+    assert _gate(tree / "v1", recursive=True).exit_code == 0
+    file.write_bytes(file.read_bytes()[:-20])
+    assert _gate(tree / "v1", recursive=True).exit_code == 3
+
+
+def test_a_saved_model_hides_nothing_beside_it(tree: Path) -> None:
+    served = tree / "b" / "served"
+    for path in (TF1 / "no-update-ops").iterdir():
+        shutil.copy(path, served / path.name)
+    report = _gate(served, recursive=True)
+    assert sorted(_names(report)) == ["model.ckpt-60", "saved_model.pb"]
+    assert report.exit_code == 1
+
+
+def test_a_directory_that_cannot_be_listed_is_not_passed(
+    tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import os
+
+    listing, scanning = os.listdir, os.scandir
+
+    def refuse(function: Any) -> Any:
+        def refusing(path: Any = ".") -> Any:
+            if str(path).endswith("b/broken"):
+                raise PermissionError(13, "Permission denied", str(path))
+            return function(path)
+
+        return refusing
+
+    monkeypatch.setattr(os, "listdir", refuse(listing))
+    monkeypatch.setattr(os, "scandir", refuse(scanning))
+    found = find_targets([str(tree)], recursive=True)
+    assert [each.problem for each in found if each.problem] == [
+        "cannot be listed: Permission denied"
+    ]
+
+
+def test_one_checkpoint_by_many_names_is_one(tree: Path) -> None:
+    here = tree / "b" / "broken"
+    paths = [here, here / "model.ckpt-60", *sorted(here.iterdir())]
+    assert len(_gate(*paths).checkpoints) == 1
+
+
+def test_patterns_mean_checkpoints_however_they_are_spelled(
+    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy = "[path.'models/b/broken/*']\nfail-on = 'never'\n"
+    for where, path in (
+        (tmp_path, "models/b/broken"),
+        (tmp_path, "models/b/broken/"),
+        (tmp_path, "models/a/../b/broken"),
+        (tree, "b/broken"),
+        (tree / "b" / "broken", "."),
+        (tree / "b" / "broken", "model.ckpt-60"),
+    ):
+        monkeypatch.chdir(where)
+        assert _gate(path, policy=policy, tmp_path=tmp_path).exit_code == 0, path
+
+
 def test_each_is_audited_once_and_none_hides_the_others(tree: Path) -> None:
     data = next((tree / "a/healthy").glob("*.data-*"))
     data.write_bytes(data.read_bytes()[:-10])
@@ -154,16 +238,19 @@ def test_what_is_given_goes_before_every_section(tmp_path: Path) -> None:
         "[thresholds]\noutlier = 3\n"
     )
     policy = load_policy(str(tmp_path / "bncheck.toml"))
-    plain = ruling_for("x/model.ckpt", Request(policy))
+    plain = ruling_for(["x/model.ckpt"], Request(policy))
     assert (plain.fail_on, plain.momentum, plain.momenta) == (FailOn.NEVER, 0.9, ())
     assert plain.rules is not None
     assert [r.code for r in plain.rules] == ["BN101"]
     assert plain.thresholds.outlier == 3
     given = Section(fail_on="error", select=("BN206", "BN301"), momentum=0.8)
-    ruled = ruling_for("models/m", Request(policy, given))
+    ruled = ruling_for(["models/m"], Request(policy, given))
     assert (ruled.fail_on, ruled.momentum, ruled.momenta) == (FailOn.ERROR, 0.8, (("g/*", 0.5),))
     assert ruled.rules is not None
-    assert [r.code for r in ruled.rules] == ["BN301"]  # what anyone ignores stays ignored
+    # What is selected higher up, the file cannot ignore.
+    assert [r.code for r in ruled.rules] == ["BN206", "BN301"]
+    nothing = ruling_for([], Request(policy, Section(ignore=("BN101",))))
+    assert nothing.rules == ()
 
 
 def test_thresholds_and_momenta_reach_the_rules(tmp_path: Path) -> None:
@@ -202,12 +289,15 @@ def test_exceptions_are_counted_and_expire(tmp_path: Path) -> None:
     (one,) = each.suppressed
     assert (one.by, one.reason, one.expires) == ("exception", "inference mode on purpose", day)
     assert report.suppressed == 1
-    assert report.warnings == ("the exception for BN301 in line 7 (not here) matches no finding",)
+    source = tmp_path / "bncheck.toml"
+    assert report.warnings == (
+        f"{source}:7: the exception for BN301 (not here) matches no finding",
+    )
     later = day + datetime.timedelta(days=1)
     expired = _gate(path, policy=EXCEPTIONS, tmp_path=tmp_path, today=later)
     assert len(expired.checkpoints[0].findings) == 2
     assert expired.warnings[0] == (
-        "the exception for BN501 in line 1 (inference mode on purpose) expired on 2026-12-31, "
+        f"{source}:1: the exception for BN501 (inference mode on purpose) expired on 2026-12-31, "
         "and no longer holds"
     )
 
@@ -226,10 +316,50 @@ def test_a_baseline_lets_known_findings_pass(tree: Path, tmp_path: Path) -> None
     # Another checkpoint with the same mistake is not known.
     new = _gate(broken, TF1 / "no-update-ops", baseline=known)
     assert [each.verdict for each in new.checkpoints] == [Verdict.PASS, Verdict.FAIL]
-    # And what was mended is said.
-    healthy = _gate(tree / "a/healthy", baseline=known)
+    # Of what was not looked at, nothing is said; of what was mended, that.
+    assert _gate(tree / "a/healthy", baseline=known).gone == ()
+    shutil.rmtree(broken)
+    shutil.copytree(tree / "a/healthy", broken)
+    healthy = _gate(broken, baseline=known)
     assert (healthy.exit_code, len(healthy.gone)) == (0, 2)
     assert healthy.gone[0].startswith("BN501 in net/bn_")
+
+
+def test_a_baseline_excuses_nothing_that_got_worse(tmp_path: Path) -> None:
+    place = tmp_path / "x"
+    shutil.copytree(TF1 / "slightly-negative-variance", place)
+    first = _gate(place)
+    assert [f.level for f in first.checkpoints[0].findings] == [Level.WARNING]
+    known = _baseline(tmp_path, first)
+    assert _gate(place, baseline=known).suppressed == 1
+    shutil.rmtree(place)
+    shutil.copytree(TF1 / "negative-variance", place)
+    worse = _gate(place, baseline=known)
+    assert (worse.exit_code, worse.suppressed) == (1, 0)
+
+
+def test_a_baseline_does_not_excuse_one_checkpoint_for_another(tmp_path: Path) -> None:
+    for name, source in (("gan1", "no-update-ops"), ("gan2", "healthy")):
+        shutil.copytree(TF1 / source, tmp_path / name / "x")
+    paths = [tmp_path / "gan1/x", tmp_path / "gan2/x"]
+    known = _baseline(tmp_path, _gate(*paths))
+    assert _gate(*paths, baseline=known).exit_code == 0
+    (tmp_path / "gan1/x").rename(tmp_path / "kept")
+    (tmp_path / "gan2/x").rename(tmp_path / "gan1/x")
+    (tmp_path / "kept").rename(tmp_path / "gan2/x")
+    swapped = _gate(*paths, baseline=known)
+    assert [each.verdict for each in swapped.checkpoints] == [Verdict.PASS, Verdict.FAIL]
+    assert len(swapped.gone) == 2
+
+
+def test_what_nobody_could_read_is_not_gone(tree: Path, tmp_path: Path) -> None:
+    broken = tree / "b/broken"
+    known = _baseline(tmp_path, _gate(broken))
+    next(broken.glob("*.data-*")).unlink()
+    report = _gate(broken, baseline=known)
+    assert (report.exit_code, report.gone) == (3, ())
+    again = json.loads(write_baseline(report.checkpoints, report.kept))
+    assert len(again["findings"]) == 2
 
 
 def test_a_baseline_holds_for_moved_directories_and_later_steps(tree: Path, tmp_path: Path) -> None:
