@@ -30,6 +30,7 @@ def bncheck(*arguments: str, columns: int = 80, cwd: Path = ROOT, **environment:
         name: value
         for name, value in os.environ.items()
         if name not in ("NO_COLOR", "FORCE_COLOR", "TERM", "PYTHONPATH")
+        and not name.startswith(("BNCHECK_", "GITHUB_"))
     }
     done = subprocess.run(
         [sys.executable, "-m", "bncheck", *arguments],

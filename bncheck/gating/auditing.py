@@ -15,7 +15,7 @@ from bncheck.rules import all_rules
 from bncheck.rules.rule import Level, Thresholds
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from bncheck.gating.targets import Target
     from bncheck.report.model import Report
@@ -135,11 +135,40 @@ def audit(target: Target, request: Request) -> Audited:
     except MemoryError:
         skipped = (Skipped(target.path, "there is not enough memory to read this"),)
         return Audited(target.path, skipped=skipped, fail_on=ruling.fail_on, prefix=target.prefix)
-    report = replace(report, findings=tuple(_levelled(report.findings, ruling.levels)))
+    findings = [*report.findings, *_uncovered(target.path, report, options, ruling.levels)]
+    report = replace(report, findings=tuple(_levelled(findings, ruling.levels)))
     return _small(report, target, ruling, request)
 
 
-def _levelled(findings: tuple[Finding, ...], levels: dict[str, Level]) -> list[Finding]:
+def _uncovered(
+    path: str, report: Report, options: Options, levels: Mapping[str, Level]
+) -> list[Finding]:
+    """Return what findings explain that the policy takes lighter than their rules do.
+
+    A cause that is let pass must not cover an error of its own right: as where it is ignored, what
+    it explains comes back, if it is worse than the cause now is.
+    """
+    lighter = [
+        f for f in report.findings if f.explains and levels.get(f.rule.code, f.level) < f.level
+    ]
+    if not lighter:
+        return []
+    behind = {
+        (finding.layer, code): levels[finding.rule.code]
+        for finding in lighter
+        for code in finding.explains
+    }
+    causes = {finding.rule.code for finding in lighter}
+    rules = options.rules or tuple(all_rules())
+    again = inspect(path, replace(options, rules=tuple(r for r in rules if r.code not in causes)))
+    return [
+        each
+        for each in again.findings
+        if each.level > behind.get((each.layer, each.rule.code), each.level)
+    ]
+
+
+def _levelled(findings: Sequence[Finding], levels: Mapping[str, Level]) -> list[Finding]:
     """Return the findings at the levels that the policy gives their rules, the worst first."""
     changed = [replace(f, level=levels.get(f.rule.code, f.level)) for f in findings]
     return sorted(changed, key=lambda f: (-f.level, f.rule.code, f.layer))

@@ -231,6 +231,18 @@ BN201 = "note"
     assert report.exit_code == 1
 
 
+def test_a_cause_that_is_taken_lighter_covers_nothing(tmp_path: Path) -> None:
+    path = TF1 / "no-update-ops"
+    lighter = _gate(path, policy="[levels]\nBN501 = 'note'\n", tmp_path=tmp_path)
+    found = {(f.rule.code, f.level) for f in lighter.checkpoints[0].findings}
+    assert found == {("BN501", Level.NOTE), ("BN201", Level.ERROR)}
+    assert lighter.exit_code == 1
+    both = "[levels]\nBN501 = 'note'\nBN201 = 'note'\n"
+    assert _gate(path, policy=both, tmp_path=tmp_path).exit_code == 0
+    same = _gate(path, policy="[levels]\nBN501 = 'error'\n", tmp_path=tmp_path)
+    assert {f.rule.code for f in same.checkpoints[0].findings} == {"BN501"}
+
+
 def test_what_is_given_goes_before_every_section(tmp_path: Path) -> None:
     (tmp_path / "bncheck.toml").write_text(
         "fail-on = 'note'\nselect = ['BN101']\nignore = ['BN206']\nmomentum = 0.9\n"
