@@ -33,10 +33,12 @@ def measure_layers(
     """Say of every role of every layer what became of it, and how far it moved.
 
     A variable of which no element differs by more than `tolerance`, relative to the largest
-    magnitude in it, counts as unchanged. A `brief` account takes a third of the time: it looks for
-    no other cause than training of what moved, and measures the statistics alone.
+    magnitude in it, counts as unchanged. A `brief` account only says what moved: it looks for no
+    other cause than training, and measures nothing.
     """
     roles = [_role_changes(pair, tolerance, brief=brief) for pair in pairs]
+    if brief:
+        return [LayerChange(pair, each, None) for pair, each in zip(pairs, roles, strict=True)]
     divergences = _measure_statistics(roles)
     return [
         LayerChange(pair, each, *divergence)
@@ -194,15 +196,10 @@ def _measure_statistics(
     with np.errstate(all="ignore"):  # channels without a result are left out below
         z = (new_mean - old_mean) / np.sqrt(old_var)
         ratio = new_var / old_var
-        squared = (new_mean - old_mean) ** 2
-        divergence = ((old_var + squared) / new_var + (new_var + squared) / old_var) / 2 - 1
-    dead = (old_mean == 0) & (new_mean == 0) & (old_var < _DEAD) & (new_var < _DEAD)
-    dead &= (old_var >= 0) & (new_var >= 0)
     positive = (old_var > 0) & (new_var > 0)
-    divergence = np.where(dead, 0.0, divergence)
     shifts = _Columns(z, np.isfinite(z) & (old_var > 0), starts)
     ratios = _Columns(ratio, np.isfinite(ratio) & positive, starts)
-    defined = np.isfinite(divergence) & (positive | dead)
+    divergence, defined = _divergence(old_mean, old_var, new_mean, new_var)
     overall = _Columns(divergence, defined, starts).means()
     missing = np.add.reduceat(~defined, starts, dtype=np.int64).tolist()
     for number, shift, change_of_variance, mean, undefined in zip(
@@ -213,6 +210,37 @@ def _measure_statistics(
         changes[_MEAN] = changes[_MEAN]._replace(measure=shift)
         changes[_VARIANCE] = changes[_VARIANCE]._replace(measure=change_of_variance)
     return results
+
+
+def _divergence(
+    old_mean: Vector, old_var: Vector, new_mean: Vector, new_var: Vector
+) -> tuple[Vector, NDArray[np.bool_]]:
+    """Return each channel's divergence, and whether it is defined: see LayerChange."""
+    with np.errstate(all="ignore"):
+        squared = (new_mean - old_mean) ** 2
+        found = ((old_var + squared) / new_var + (new_var + squared) / old_var) / 2 - 1
+    dead = (old_mean == 0) & (new_mean == 0) & (old_var < _DEAD) & (new_var < _DEAD)
+    dead &= (old_var >= 0) & (new_var >= 0)
+    positive = (old_var > 0) & (new_var > 0)
+    found = np.where(dead, 0.0, found)
+    return found, np.isfinite(found) & (positive | dead)
+
+
+def divergences_between(
+    old: NDArray[Any], new: NDArray[Any], spans: Mapping[str, slice]
+) -> dict[str, float | None]:
+    """Return the divergence of many layers whose means and variances are the rows of two arrays.
+
+    `spans` says which columns are a layer's, in their order. Channels that did not change count 0.
+    """
+    if not spans:
+        return {}
+    (old_mean, old_var), (new_mean, new_var) = old.astype(np.float64), new.astype(np.float64)
+    found, defined = _divergence(old_mean, old_var, new_mean, new_var)
+    same = (old_mean == new_mean) & (old_var == new_var)
+    found, defined = np.where(same, 0.0, found), defined | same
+    starts = np.array([span.start for span in spans.values()])
+    return dict(zip(spans, _Columns(found, defined, starts).means(), strict=True))
 
 
 def _vectors(changes: Mapping[Role, RoleChange]) -> tuple[Vector, ...]:

@@ -16,6 +16,7 @@ import numpy as np
 from bncheck.batchnorm.layers import Status
 from bncheck.batchnorm.names import STATISTICS
 from bncheck.changes.comparison import compare
+from bncheck.changes.movement import divergences_between
 from bncheck.history.find import number_of
 from bncheck.history.reading import Failure, Reader
 from bncheck.parallel import in_processes
@@ -95,7 +96,8 @@ def visit_all(
     for stretch in _stretches(locations, request, jobs):
         joined = list(stretch.visits)
         if last is not None and stretch.ends is not None:
-            joined[0] = joined[0]._replace(link=_link(last, stretch.ends[0], request))
+            ends = (visits[-1].point, joined[0].point)
+            joined[0] = joined[0]._replace(link=_link(last, stretch.ends[0], request, *ends))
         visits += joined
         failures += stretch.failures
         last = stretch.ends[1] if stretch.ends is not None else last
@@ -130,22 +132,27 @@ def _visit(locations: Sequence[Location], request: Request) -> Stretch:
             continue
         if request.layer is not None:
             outcome = outcome.named(request.layer)
-        link = None if last is None else _link(last, outcome, request)
+        point = _point(outcome, location)
+        link = None
+        if last is not None:
+            link = _link(last, outcome, request, visits[-1].point, point)
         findings = tuple(judge(evidence_of(outcome), request.judges()))
-        visits.append(Visit(_point(outcome, location), outcome.step, findings, link))
+        visits.append(Visit(point, outcome.step, findings, link))
         first, last = first or outcome, outcome
     ends = None if first is None or last is None else (first, last)
     return Stretch(tuple(visits), tuple(failures), ends)
 
 
-def _link(before: Snapshot, after: Snapshot, request: Request) -> Link:
+def _link(before: Snapshot, after: Snapshot, request: Request, old: Point, new: Point) -> Link:
     comparison = compare(before, after, same_run=True)
     chosen = [r for r in request.judges() if r.code.startswith(_CHANGED)]
     evidence = evidence_of(after, comparison)
     return Link(
         # What explains what is told when the whole run is known.
         findings=tuple(finding for rule in chosen for finding in rule.check(evidence)),
-        divergences={each.pair.after.name: each.divergence for each in comparison.layers},
+        divergences=divergences_between(old.vectors, new.vectors, new.spans)
+        if old.spans == new.spans
+        else {each.pair.after.name: each.divergence for each in comparison.layers},
         still={
             each.pair.after.name: all(change.change.is_none for change in each.statistics())
             for each in comparison.layers
@@ -189,7 +196,7 @@ def _vectors(snapshot: Snapshot) -> tuple[NDArray[np.floating[Any]], dict[str, s
     for layer in snapshot.layers:
         members = [layer.members.get(role) for role in STATISTICS]
         values = [each.values.reshape(-1) for each in members if each and each.values is not None]
-        if len(values) < len(STATISTICS) or values[0].size != values[1].size:
+        if len(values) < len(STATISTICS) or not 0 < values[0].size == values[1].size:
             continue
         mean, variance = (
             each.astype(np.promote_types(each.dtype, np.float32), copy=False) for each in values

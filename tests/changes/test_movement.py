@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from bncheck.batchnorm.names import Role
 from bncheck.changes.comparison import compare
 from bncheck.changes.model import Change, LayerChange
+from bncheck.changes.movement import divergences_between
 from tests.changes.checkpoints import snapshot
 
 RNG = np.random.default_rng(5)
@@ -206,11 +207,33 @@ def test_shapes_and_roles() -> None:
     assert _kinds(_change(without, old))["gamma"] == "added"
 
 
-def test_a_brief_account_agrees_where_it_says_something() -> None:
+def test_a_brief_account_says_what_moved() -> None:
     old, new = _layer(), _layer()
     full = compare(snapshot(old), snapshot(new)).layers[0]
     brief = compare(snapshot(old), snapshot(new), same_run=True).layers[0]
-    assert brief.divergence == full.divergence
-    for role in (Role.MOVING_MEAN, Role.MOVING_VARIANCE):
-        assert brief.roles[role].change is full.roles[role].change
-        assert brief.roles[role].measure == full.roles[role].measure
+    assert _kinds(brief) == _kinds(full)
+    assert brief.divergence is None
+
+
+def test_divergences_of_many_layers_in_one_pass() -> None:
+    old, new = [_layer(channels) for channels in (3, 5)], [_layer(channels) for channels in (3, 5)]
+    new[1]["net/bn/moving_variance"][2] = -1
+    rows = [
+        np.stack(
+            [
+                np.concatenate([each[f"net/bn/{role}"] for each in side])
+                for role in ("moving_mean", "moving_variance")
+            ]
+        )
+        for side in (old, new)
+    ]
+    spans = {"a": slice(0, 3), "b": slice(3, 8)}
+    found = divergences_between(*rows, spans)
+    assert found == {
+        name: pytest.approx(_change(first, second).divergence)
+        for name, first, second in zip("ab", old, new, strict=True)
+    }
+    nan = np.full_like(rows[0], np.nan)
+    assert divergences_between(rows[0], nan, spans) == {"a": None, "b": None}
+    assert divergences_between(rows[1], rows[1], spans) == {"a": 0.0, "b": 0.0}
+    assert divergences_between(rows[0][:, :0], rows[0][:, :0], {}) == {}
