@@ -151,9 +151,18 @@ def _claim(path: str, own: Iterable[str]) -> str:
 
 
 def _listed(state: str) -> Iterator[str]:
-    """Yield the checkpoints that a state file lists and that have any file."""
+    """Yield the checkpoints beside a state file that it lists and that have any file.
+
+    What it lists elsewhere may be what the directory was copied from.
+    """
+    here = os.path.realpath(os.path.dirname(state))
     try:
-        prefixes = [each[0] for each in all_prefixes(state) if each]
+        prefixes = [
+            prefix
+            for each in all_prefixes(state)
+            for prefix in each
+            if os.path.realpath(os.path.dirname(prefix)) == here
+        ]
     except BncheckError as error:
         yield error.path
         return

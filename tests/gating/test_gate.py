@@ -111,6 +111,14 @@ def test_what_a_state_file_lists_and_is_cut_off_is_a_target(tree: Path) -> None:
     assert _gate(tree / "v1", recursive=True).exit_code == 3
 
 
+def test_what_a_state_file_lists_elsewhere_is_not_of_the_tree(tree: Path) -> None:
+    """A directory that was copied lists the absolute paths of the one that it was copied from."""
+    state = tree / "a/healthy/checkpoint"
+    state.write_text(f'all_model_checkpoint_paths: "{TF1}/no-update-ops/model.ckpt-60"\n')
+    found = [each.path for each in find_targets([str(tree / "a")], recursive=True)]
+    assert found == [str(tree / "a/healthy/model.ckpt-60")]
+
+
 def test_a_saved_model_hides_nothing_beside_it(tree: Path) -> None:
     served = tree / "b" / "served"
     for path in (TF1 / "no-update-ops").iterdir():
