@@ -78,9 +78,9 @@ def _rooted(key: str, value: Any, source: str) -> Any:
     here = os.path.relpath(os.path.dirname(os.path.realpath(source)))
     if here == ".":
         return value
-    if key in ("baseline", "graph"):
+    if key in ("baseline", "write-baseline", "output", "graph"):
         # A program of the form package.module:function is no path.
-        is_path = key == "baseline" or os.path.exists(os.path.join(here, value))
+        is_path = key != "graph" or os.path.exists(os.path.join(here, value))
         return os.path.join(here, value) if is_path else value
     if key == "paths":
         return [os.path.join(glob.escape(here), each) for each in value]

@@ -34,6 +34,8 @@ OPTIONS: Final[dict[str, tuple[type, ...]]] = {
     "jobs": (int,),
     "allow-empty": (bool,),
     "baseline": (str,),
+    "write-baseline": (str,),
+    "output": (str,),
     "report": (list,),
     "format": (str,),
     "show-suppressed": (bool,),

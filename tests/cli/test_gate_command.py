@@ -137,6 +137,19 @@ def test_options_of_the_policy_are_those_of_the_command_line(here: Path) -> None
     )
 
 
+def test_a_policy_may_say_where_reports_go(here: Path) -> None:
+    (here / "deep").mkdir()
+    (here / "bncheck.toml").write_text(
+        "output = 'gate.txt'\nwrite-baseline = 'known.json'\nbaseline = 'known.json'\n"
+    )
+    (here / "known.json").write_text('{"schema_version": 1, "findings": []}')
+    outcome = bncheck("gate", BROKEN, cwd=here / "deep")
+    assert (outcome.code, outcome.out) == (1, "")
+    assert (here / "gate.txt").read_text("utf-8").splitlines()[-1].startswith("FAIL: ")
+    assert bncheck("gate", BROKEN, cwd=here / "deep").code == 0
+    assert sorted(os.listdir(here)) == ["bncheck.toml", "deep", "gate.txt", "known.json"]
+
+
 @pytest.mark.parametrize("command", ["inspect", "gate"])
 def test_the_environment_has_every_option(here: Path, command: str) -> None:
     assert bncheck(command, BROKEN, cwd=here, BNCHECK_IGNORE="BN501 BN201").code == 0
