@@ -94,19 +94,20 @@ class _Printer:
     def _table(self, names: Sequence[str]) -> list[str]:
         """Return the lines of the table, the sparklines as wide as there is room for them."""
         points = len(self._report.points)
-        lines: list[str] = []
-        for columns in range(min(_WIDEST, points), min(_NARROWEST, points) - 1, -1):
-            rows = [
-                _HEAD,
-                *(self._cells(name, self._report.layers[name], columns) for name in names),
-            ]
-            widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)][:-1]
-            lines = []
-            for row in rows:
-                cells = [c + " " * (w - cell_len(c)) for c, w in zip(row[:-1], widths, strict=True)]
-                lines.append(f"  {'  '.join(cells)}  {row[-1]}".rstrip())
-            if max(map(cell_len, lines)) <= self._width:
-                break
+        columns, least = min(_WIDEST, points), min(_NARROWEST, points)
+        lines = self._lines(names, columns)
+        over = max(map(cell_len, lines)) - self._width
+        if over > 0 and columns > least:  # three sparklines give way
+            lines = self._lines(names, max(columns - -(-over // 3), least))
+        return lines
+
+    def _lines(self, names: Sequence[str], columns: int) -> list[str]:
+        rows = [_HEAD, *(self._cells(name, self._report.layers[name], columns) for name in names)]
+        widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)][:-1]
+        lines = []
+        for row in rows:
+            cells = [c + " " * (w - cell_len(c)) for c, w in zip(row[:-1], widths, strict=True)]
+            lines.append(f"  {'  '.join(cells)}  {row[-1]}".rstrip())
         return lines
 
     def _rank(self, name: str) -> tuple[int, float]:
