@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from bncheck.batchnorm.layers import Layer
 
 _NUMBER: Final = re.compile(r"_?(\d+)(?=/|$)")
-_MUCHNEARER: Final = 3.0
+_MUCH_NEARER: Final = 3.0
 _REACH: Final = 8  # numbers to either side
 _SAMPLE: Final = 100  # layers of one family that vote on the offset
 _LEAST_VOTES: Final = 2
@@ -87,7 +87,8 @@ def _shifts_of(stem: str, old: Mapping[int, Layer], new: Mapping[int, Layer]) ->
             number
             for number in away
             if all(number not in numbers for numbers in found.values())
-            and apart(old[number], new.get(number + offset)) < min(NEAR, here[number] / _MUCHNEARER)
+            and apart(old[number], new.get(number + offset))
+            < min(NEAR, here[number] / _MUCH_NEARER)
         ]
         enough = len(hits) >= _LEAST_VOTES
         if enough or any(_share_a_vector(old[n], new[n + offset]) for n in hits):
@@ -124,7 +125,7 @@ def _offsets(
         reach = (offset for offset in range(-_REACH, _REACH + 1) if offset)
         distances = {each: apart(old[number], new.get(number + each)) for each in reach}
         best = min(distances, key=lambda each: (distances[each], abs(each)))
-        if distances[best] < min(NEAR, here[number] / _MUCHNEARER):
+        if distances[best] < min(NEAR, here[number] / _MUCH_NEARER):
             votes[best] += 1
     return [offset for offset, _ in votes.most_common()]
 

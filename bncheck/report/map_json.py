@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any, Final
 
 from bncheck.assignment.loaders import CALLS
-from bncheck.report.escape import encodable
+from bncheck.report.json_format import dump
 from bncheck.report.map_model import Fate, Match
 from bncheck.version import __version__
 
@@ -18,7 +17,7 @@ SCHEMA_VERSION: Final = 1
 
 def to_json(report: MapReport) -> str:
     """Return the report as JSON text, with a line break at its end."""
-    return json.dumps(_clean(to_dict(report)), indent=1, allow_nan=False) + "\n"
+    return dump(to_dict(report))
 
 
 def to_dict(report: MapReport) -> dict[str, Any]:
@@ -95,12 +94,3 @@ def _row(row: Row, report: MapReport) -> dict[str, Any]:
         "graph_shape": None if wanted is None or wanted.shape is None else list(wanted.shape),
         "graph_dtype": (wanted and wanted.dtype) or None,
     }
-
-
-def _clean(value: Any) -> Any:
-    """Return the value with every string encodable."""
-    if isinstance(value, str):
-        return encodable(value)
-    if isinstance(value, dict):
-        return {encodable(key): _clean(each) for key, each in value.items()}
-    return [_clean(each) for each in value] if isinstance(value, list) else value
