@@ -15,6 +15,7 @@ from tests.commands import FIXTURES, ROOT
 ORDER = [
     "version",
     "errors",
+    "limits",
     "proto",
     "checkpoint",
     "graph",

@@ -7,8 +7,9 @@ names and shapes, never values.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
+from bncheck import limits
 from bncheck.batchnorm.names import (
     AFFINE,
     STATISTICS,
@@ -26,9 +27,6 @@ from bncheck.checkpoint.dtypes import is_floating
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Iterator, Mapping
-
-
-_DEEPEST: Final = 64  # scopes of one name that are walked through
 
 
 class Candidate(NamedTuple):
@@ -114,7 +112,7 @@ def _read(name: str, names: set[str], expected: Container[str]) -> Reading | Non
 
 def _inner_scopes(scope: str) -> Iterator[str]:
     """Yield a scope and all that it ends in: the layer's own is one of them."""
-    for _ in range(_DEEPEST):
+    for _ in range(limits.DEEPEST_SCOPE):
         if not scope:
             return
         yield scope
@@ -160,7 +158,7 @@ def _takes(
 
 def _outer_scopes(scope: str) -> Iterator[str]:
     """Yield the scopes around a scope, the nearest first."""
-    for _ in range(_DEEPEST):
+    for _ in range(limits.DEEPEST_SCOPE):
         scope = scope.rpartition("/")[0]
         if not scope:
             return

@@ -2,10 +2,9 @@
 
 HDF5 can point outside of its file (external links, external storage, virtual datasets), declare
 terabytes that are stored in no byte, and link its groups in circles. Keras writes none of that, so
-every such file is refused as soon as it is opened. The limits are those of Keras' own loader
-(keras/src/saving/saving_lib.py, safe_get_h5_dataset) where it has any. The HDF5 library is C code:
-beyond the one loop that a single damaged byte leads into (hdf5_heap.py), a file made to break the
-library itself is not what can be checked here.
+every such file is refused as soon as it is opened. The HDF5 library is C code: beyond the one loop
+that a single damaged byte leads into (hdf5_heap.py), a file made to break the library itself is not
+what can be checked here.
 """
 
 from __future__ import annotations
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Final, cast
 
 import numpy as np
 
+from bncheck import limits
 from bncheck.checkpoint.dtypes import NAMES, numpy_dtype
 from bncheck.checkpoint.files import RegularFile
 from bncheck.checkpoint.hdf5_errors import Hdf5Errors
@@ -34,16 +34,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-# Every limit on what a file may make bncheck do.
-MOST_LINKS: Final = 2_000_000  # groups and datasets; the largest models have some ten thousand
-DEEPEST: Final = 100  # groups within groups
-LARGEST_PATHS: Final = 64  # bytes of all paths together, as a multiple of the file's own
-LONGEST_ATTRIBUTE: Final = 1 << 26  # bytes; a model_config of 10,000 layers takes 10 MB
-MOST_STRINGS: Final = 1 << 20  # elements of an attribute
-LONGEST_LIST: Final = 1 << 28  # bytes of them, where each may be as long as the longest
-BOMB_FLOOR: Final = 1 << 32  # bytes that a dataset may declare without storing a thousandth of them
-BOMB_RATIO: Final = 1000
-MOST_UNSTORED: Final = 1 << 24  # bytes to read that way, from all datasets together
 # Deflate, shuffle, Fletcher32, szip, n-bit, scale-offset, and the LZF that comes with h5py. For any
 # other, HDF5 would look for a plugin on this machine and load it.
 _FILTERS: Final = frozenset((1, 2, 3, 4, 5, 6, 32000))
@@ -82,7 +72,7 @@ class Hdf5File(Hdf5Errors):
         self.size = self._guard.seek(0, os.SEEK_END)
         self._last: tuple[bytes, Any] | None = None  # the group that was opened last, by its path
         self._stored_left = self.size
-        self._unstored_left = MOST_UNSTORED
+        self._unstored_left = limits.MOST_UNSTORED
 
     def __enter__(self) -> Hdf5File:
         return self
@@ -137,12 +127,12 @@ class Hdf5File(Hdf5Errors):
         with self._errors("its root group cannot be read"):
             seen = {h5o.get_info(self._file.id).addr: b"/"}
         pending = [(b"", 0)]
-        left = LARGEST_PATHS * self.size
+        left = limits.PATHS_RATIO * self.size
         while pending:
             parent, depth = pending.pop()
             with self._errors(f"the group {_shown(parent)} cannot be read"):
                 group = h5g.open(self._file.id, parent or b"/")
-            for name, kind, address in self._links(group, parent, MOST_LINKS - len(seen)):
+            for name, kind, address in self._links(group, parent, limits.MOST_LINKS - len(seen)):
                 path = parent + b"/" + name if parent else name
                 left -= len(path)
                 if left < 0:
@@ -156,8 +146,8 @@ class Hdf5File(Hdf5Errors):
                 with self._errors(f"{_shown(path)} cannot be opened"):
                     opened = h5o.open(group, name)
                 if isinstance(opened, h5g.GroupID):
-                    if depth == DEEPEST:
-                        raise self.damaged(f"nests its groups deeper than {DEEPEST}")
+                    if depth == limits.DEEPEST_GROUP:
+                        raise self.damaged(f"nests its groups deeper than {limits.DEEPEST_GROUP}")
                     groups[decode_name(path)] = None
                     pending.append((path, depth + 1))
                 else:
@@ -183,7 +173,7 @@ class Hdf5File(Hdf5Errors):
         with self._errors(f"the group {_shown(parent)} cannot be listed"):
             group.links.iterate(take, info=True)
         if len(links) > most:
-            raise self.damaged(f"holds more than {MOST_LINKS} groups and datasets")
+            raise self.damaged(f"holds more than {limits.MOST_LINKS} groups and datasets")
         return links
 
     def _variable(self, opened: Any, path: str) -> Variable:
@@ -206,7 +196,7 @@ class Hdf5File(Hdf5Errors):
             raise self.unsupported(f"{quoted(path)} keeps its values in another file")
         shape = (0,) if shape is None else tuple(shape)
         declared = element_count(shape) * item
-        if declared > BOMB_FLOOR and declared > BOMB_RATIO * stored:
+        if declared > limits.DATASET_FLOOR and declared > limits.DATASET_RATIO * stored:
             raise self.damaged(f"{quoted(path)} declares {declared} bytes, and {stored} are stored")
         return Variable(path, self._type_name(opened, path), shape)
 
@@ -292,7 +282,7 @@ class Hdf5File(Hdf5Errors):
             attribute = h5a.open(opened, name.encode())
             shape, dtype = attribute.shape, attribute.dtype
         count = 0 if shape is None else element_count(shape)
-        if count > MOST_STRINGS or count * dtype.itemsize > LONGEST_ATTRIBUTE:
+        if count > limits.MOST_STRINGS or count * dtype.itemsize > limits.LONGEST_ATTRIBUTE:
             raise self.damaged(f"{what} declares {count} elements of {dtype.itemsize} bytes")
         if not count:
             return []
@@ -301,7 +291,7 @@ class Hdf5File(Hdf5Errors):
             raise self.damaged(f"{what} is no string")
         # A list may name one long string a thousand times, and its elements tell no lengths before
         # they are read: the longest one that was loaded, times their number, is what it could take.
-        longest = min(LONGEST_ATTRIBUTE, LONGEST_LIST // count)
+        longest = min(limits.LONGEST_ATTRIBUTE, limits.LONGEST_STRINGS // count)
         if string.length is None and self._guard.longest > longest:
             # That may be another attribute's, so that only what this one loads counts.
             with Hdf5File(self.path, self._given, self._member) as again:
@@ -347,7 +337,7 @@ class Hdf5File(Hdf5Errors):
         """Refuse what takes more memory than the file accounts for; each dataset is read once."""
         with self._errors("it cannot be read"):
             stored = opened.get_storage_size()
-        unstored = max(0, declared - BOMB_RATIO * stored)
+        unstored = max(0, declared - limits.DATASET_RATIO * stored)
         if unstored > self._unstored_left:
             raise self.damaged(f"it declares {declared} bytes, and {stored} are stored")
         if stored > self._stored_left:

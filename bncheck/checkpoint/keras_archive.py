@@ -19,9 +19,10 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
+from bncheck import limits
 from bncheck.checkpoint.files import RegularFile
 from bncheck.checkpoint.hdf5 import Hdf5File
-from bncheck.checkpoint.keras_config import LARGEST, load_json, read_config
+from bncheck.checkpoint.keras_config import load_json, read_config
 from bncheck.checkpoint.keras_weights import open_weights
 from bncheck.checkpoint.location import listed
 from bncheck.checkpoint.model import quoted
@@ -47,13 +48,6 @@ CONFIG: Final = "config.json"
 WEIGHTS: Final = "model.weights.h5"
 WEIGHTS_MAP: Final = "model.weights.json"
 PICKLED: Final = "model.weights.npz"
-
-# Every limit on what an archive may make bncheck do; those of its JSON are keras_config's.
-LARGEST_UNPACKED: Final = 1 << 30  # bytes of a compressed member, which has to fit into memory
-LARGEST_CHECKED: Final = 1 << 26  # bytes of a stored member whose CRC-32 is computed
-LARGEST_ZIP_DIRECTORY: Final = 1 << 24  # bytes; zipfile reads it at once
-BOMB_FLOOR: Final = 1 << 24  # bytes that a member may unpack to, however little it was packed into
-BOMB_RATIO: Final = 1000  # deflate itself ends at 1032, and does that for zeros alone
 
 _CHUNK: Final = 1 << 20
 _STORED: Final = 0
@@ -110,10 +104,10 @@ def _open_shards(
 
 def is_weights_map(file: RegularFile) -> bool:
     """Whether a file is the map of weights in shards; no other JSON maps weights to HDF5 files."""
-    if file.size > LARGEST or not file.head(1024).lstrip().startswith(b"{"):
+    if file.size > limits.LARGEST_JSON or not file.head(1024).lstrip().startswith(b"{"):
         return False
     try:
-        weight_map = _weight_map(file.head(LARGEST), file.path, "it")
+        weight_map = _weight_map(file.head(limits.LARGEST_JSON), file.path, "it")
     except BncheckError:
         return False
     return any(".h5" in str(value) for value in weight_map.values())
@@ -153,11 +147,11 @@ class _Directory:
 
     def read(self, name: str) -> bytes:
         with RegularFile(os.path.join(self.path, name)) as file:
-            if file.size > LARGEST:
+            if file.size > limits.LARGEST_JSON:
                 raise DamagedError(
                     file.path, f"is {file.size} bytes long, more than any model needs"
                 )
-            return file.head(LARGEST)
+            return file.head(limits.LARGEST_JSON)
 
     def source(self, name: str) -> Source:
         return partial(Hdf5File, os.path.join(self.path, name))
@@ -180,7 +174,7 @@ class _Member(NamedTuple):
 
     def check_size(self, largest: int) -> None:
         """Refuse what would unpack to more than it may, before anything is unpacked."""
-        bomb = self.size > BOMB_FLOOR and self.size > BOMB_RATIO * self.packed
+        bomb = self.size > limits.MEMBER_FLOOR and self.size > limits.MEMBER_RATIO * self.packed
         if self.size > largest or bomb:
             raise self.damaged(f"declares {self.size} bytes in {self.packed}")
 
@@ -251,7 +245,7 @@ class Zip:
         self.path = path
         self._file = RegularFile(path)
         try:
-            stream = Window(self._file, 0, self._file.size, LARGEST_ZIP_DIRECTORY)
+            stream = Window(self._file, 0, self._file.size, limits.LARGEST_ZIP_DIRECTORY)
             infos = zipfile.ZipFile(cast("BinaryIO", stream)).infolist()
         except (zipfile.BadZipFile, EOFError, OSError, ValueError, RuntimeError) as error:
             self._file.close()
@@ -302,7 +296,7 @@ class Zip:
     def read(self, name: str) -> bytes:
         """Return the content of a member that is JSON, whose CRC-32 is checked."""
         member = self._member(name)
-        member.check_size(LARGEST)
+        member.check_size(limits.LARGEST_JSON)
         return member.content(self._file).getvalue()
 
     def source(self, name: str) -> Source:
@@ -312,8 +306,8 @@ class Zip:
         """
         member = self._member(name)
         if member.method == _DEFLATED:
-            member.check_size(LARGEST_UNPACKED)
-        elif member.size <= LARGEST_CHECKED:
+            member.check_size(limits.LARGEST_UNPACKED)
+        elif member.size <= limits.LARGEST_CHECKED:
             for _ in member.chunks(self._file):
                 pass
         return partial(_open_member, member)

@@ -11,6 +11,7 @@ import struct
 from bisect import bisect_left
 from typing import TYPE_CHECKING
 
+from bncheck import limits
 from bncheck.checkpoint.checksums import masked_crc32c
 from bncheck.checkpoint.varint import read_varint
 from bncheck.errors import DamagedError
@@ -24,13 +25,6 @@ FOOTER_SIZE = 48
 MAGIC = 0xDB4775248B80FB57
 _TRAILER_SIZE = 5  # one byte of compression type, four of masked CRC32C
 _NO_COMPRESSION, _SNAPPY = 0, 1
-# A Snappy copy element turns 3 bytes into at most 64, so no honest block grows by more than this.
-_SNAPPY_LARGEST_RATIO = 64
-
-# Keys share prefixes. With a restart every 16 entries, and names under 4 kB, a block's keys take
-# less than this many times the block.
-_LARGEST_KEYS = 64
-
 _COPY_AGAIN = "Copy the file again, or go back to an earlier checkpoint."
 
 
@@ -141,7 +135,7 @@ class Table:
 
         try:
             length, _ = read_varint(contents, 0, len(contents))
-            if length > _SNAPPY_LARGEST_RATIO * len(contents):
+            if length > limits.SNAPPY_RATIO * len(contents):
                 raise self._bad_snappy(offset, what, f"{len(contents)} bytes cannot hold {length}")
             return bytes(cramjam.snappy.decompress_raw(contents))
         except (ValueError, cramjam.DecompressionError) as error:
@@ -167,7 +161,7 @@ def _decode_block(contents: bytes) -> list[tuple[bytes, bytes]]:
     end = len(contents) - 4 * (restarts + 1)
     entries: list[tuple[bytes, bytes]] = []
     key = b""
-    budget = _LARGEST_KEYS * (len(contents) + 1024)
+    budget = limits.KEYS_RATIO * (len(contents) + 1024)
     position = 0
     while position < end:
         shared, non_shared, length = contents[position : position + 3]

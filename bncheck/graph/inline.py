@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from bncheck import limits
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -40,8 +42,6 @@ _OUTPUTS: Final[Mapping[str, tuple[str, ...]]] = {
     "Merge": ("output", "value_index"),
 }
 _BETWEEN: Final = "|"  # a call's name and an inner node's; TensorFlow allows it in no name
-_MOST_NODES: Final = 500_000  # written out; functions that call each other can double without end
-_DEEPEST: Final = 64  # calls within calls
 
 
 class Node(NamedTuple):
@@ -119,11 +119,11 @@ class _Inliner:
         self._functions = functions
 
     def run(self, names: Sequence[str]) -> None:
-        most = len(self._nodes) + _MOST_NODES
+        most = len(self._nodes) + limits.MOST_INLINED
         pending = [_Call(self._nodes[name], 0) for name in names if self._is_call(name)]
         while pending:
             call = pending.pop()
-            if call.depth < _DEEPEST and len(self._nodes) < most:
+            if call.depth < limits.DEEPEST_CALL and len(self._nodes) < most:
                 inner = self._write_out(call.node)
                 pending += [_Call(self._nodes[n], call.depth + 1) for n in inner]
 
