@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Final
+
+COPY_AGAIN: Final = "Copy the file again, or go back to an earlier checkpoint."
+
 
 class BncheckError(Exception):
     """Something that bncheck was given cannot be read; always the input's fault, never a bug.

@@ -66,13 +66,11 @@ class RegularFile:
                 f"ends at byte {self.size}, but {what} should be at {offset} to {offset + size}",
                 remedy=self.lfs_remedy() or "The copy is incomplete: copy the file again.",
             )
-        os.lseek(self._descriptor, offset, os.SEEK_SET)
         chunks: list[bytes] = []
         missing = size
         while missing:
-            # One read call returns at most about 2 GiB on Linux, whatever was asked for.
             try:
-                chunk = os.read(self._descriptor, min(missing, 1 << 30))
+                chunk = self._read_some(offset + size - missing, missing)
             except OSError as error:
                 raise DamagedError(
                     self.path,
@@ -89,6 +87,14 @@ class RegularFile:
             chunks.append(chunk)
             missing -= len(chunk)
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+    def _read_some(self, offset: int, size: int) -> bytes:
+        # One call returns at most about 2 GiB on Linux, whatever was asked for.
+        size = min(size, 1 << 30)
+        if hasattr(os, "pread"):
+            return os.pread(self._descriptor, size, offset)
+        os.lseek(self._descriptor, offset, os.SEEK_SET)
+        return os.read(self._descriptor, size)
 
     def lfs_remedy(self) -> str:
         """Return what to do if the file is a Git LFS pointer; empty if it is none."""

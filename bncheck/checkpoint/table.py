@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from bncheck import limits
 from bncheck.checkpoint.checksums import masked_crc32c
 from bncheck.checkpoint.varint import read_varint
-from bncheck.errors import DamagedError
+from bncheck.errors import COPY_AGAIN, DamagedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -25,7 +25,6 @@ FOOTER_SIZE = 48
 MAGIC = 0xDB4775248B80FB57
 _TRAILER_SIZE = 5  # one byte of compression type, four of masked CRC32C
 _NO_COMPRESSION, _SNAPPY = 0, 1
-_COPY_AGAIN = "Copy the file again, or go back to an earlier checkpoint."
 
 
 def has_table_footer(file: RegularFile) -> bool:
@@ -48,7 +47,7 @@ class Table:
             raise DamagedError(
                 file.path,
                 f"is {file.size} bytes long, too short for a table",
-                remedy=file.lfs_remedy() or _COPY_AGAIN,
+                remedy=file.lfs_remedy() or COPY_AGAIN,
             )
         footer_at = file.size - FOOTER_SIZE
         footer = file.read(footer_at, FOOTER_SIZE, "the footer")
@@ -57,7 +56,7 @@ class Table:
                 file.path,
                 "does not end with a table's magic number: it is cut off, or no table",
                 offset=file.size - 8,
-                remedy=file.lfs_remedy() or _COPY_AGAIN,
+                remedy=file.lfs_remedy() or COPY_AGAIN,
             )
         _, position = self._handle(footer, 0, footer_at)  # the metaindex, always empty
         index, _ = self._handle(footer, position, footer_at)
@@ -115,7 +114,7 @@ class Table:
         (stored,) = struct.unpack("<I", block[size + 1 :])
         if masked_crc32c(block[: size + 1]) != stored:
             raise DamagedError(
-                self._file.path, f"{what} fails its checksum", offset=offset, remedy=_COPY_AGAIN
+                self._file.path, f"{what} fails its checksum", offset=offset, remedy=COPY_AGAIN
             )
         if kind == _SNAPPY:
             contents = self._uncompress(contents, offset, what)
