@@ -17,6 +17,9 @@ SNAPPY_RATIO: Final = 64  # a copy element turns 3 bytes into at most 64: no hon
 # less than this many times the block.
 KEYS_RATIO: Final = 64
 
+# Partitioned variables.
+MOST_COMPARED: Final = 10_000_000  # pairs of slices; a variable in 1,000 parts has none to compare
+
 # Small texts.
 LARGEST_STATE_FILE: Final = 4 << 20  # about 100 for each checkpoint
 LARGEST_POLICY: Final = 4 << 20

@@ -20,6 +20,11 @@ Named = tuple[str, "Entry"]
 """A tensor by its variable's name."""
 
 
+def data_path(prefix: str, shard: int, count: int) -> str:
+    """Return the path of one of so many data files."""
+    return f"{prefix}.data-{shard:05d}-of-{count:05d}"
+
+
 class Shards:
     """The data files of one bundle, opened as they are needed, the last ones kept open."""
 
@@ -39,7 +44,7 @@ class Shards:
 
     def path(self, shard: int) -> str:
         """Return the path of a data file, whether it is there or not."""
-        return f"{self._prefix}.data-{shard:05d}-of-{self._index.shards:05d}"
+        return data_path(self._prefix, shard, self._index.shards)
 
     def read(self, entry: Entry) -> bytes:
         """Return a tensor's bytes; raises BncheckError where they are not there."""

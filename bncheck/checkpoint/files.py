@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from bncheck.errors import DamagedError, NotACheckpointError, NotFoundError
 
 if TYPE_CHECKING:
     from types import TracebackType
 
+# Several threads may read one file where no read moves its position.
+READS_IN_PARALLEL: Final = hasattr(os, "pread")
 _GIT_LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 
 
@@ -91,10 +94,26 @@ class RegularFile:
     def _read_some(self, offset: int, size: int) -> bytes:
         # One call returns at most about 2 GiB on Linux, whatever was asked for.
         size = min(size, 1 << 30)
-        if hasattr(os, "pread"):
+        if READS_IN_PARALLEL:
             return os.pread(self._descriptor, size, offset)
         os.lseek(self._descriptor, offset, os.SEEK_SET)
         return os.read(self._descriptor, size)
+
+    def stored_from(self, offset: int) -> tuple[int, int]:
+        """Return where the next bytes start and end that are no hole of a sparse file.
+
+        Both are the file's size where there are none. A file system that knows no holes has none.
+        """
+        if offset >= self.size:
+            return self.size, self.size
+        if not hasattr(os, "SEEK_DATA"):
+            return offset, self.size
+        try:
+            start = os.lseek(self._descriptor, offset, os.SEEK_DATA)
+            return start, os.lseek(self._descriptor, start, os.SEEK_HOLE)
+        except OSError as error:
+            # ENXIO: there is no data behind the offset.
+            return (self.size, self.size) if error.errno == errno.ENXIO else (offset, self.size)
 
     def lfs_remedy(self) -> str:
         """Return what to do if the file is a Git LFS pointer; empty if it is none."""

@@ -23,6 +23,7 @@ from bncheck.checkpoint.dtypes import NAMES, numpy_dtype
 from bncheck.checkpoint.files import RegularFile
 from bncheck.checkpoint.hdf5_errors import Hdf5Errors
 from bncheck.checkpoint.hdf5_heap import HeapGuard
+from bncheck.checkpoint.hdf5_superblock import end_of
 from bncheck.checkpoint.model import Variable, decode_name, element_count, quoted
 from bncheck.checkpoint.sniff import is_hdf5
 from bncheck.checkpoint.window import Window
@@ -332,6 +333,31 @@ class Hdf5File(Hdf5Errors):
         with self._errors("it cannot be read"):
             array: NDArray[Any] = np.asarray(Dataset(opened)[()])
             return array.view(dtype) if array.dtype.kind == "V" else array.astype(dtype, copy=False)
+
+    @property
+    def end(self) -> int:
+        """The first byte behind all that belongs to the file, as its superblock has it."""
+        return end_of(self._guard.at)
+
+    def check_stored(self, variable: Variable) -> int:
+        """Check that a dataset's values are there, and return the bytes that they take.
+
+        What is stored in one piece only has to lie in the file; chunks are unpacked one by one, and
+        checked by their filters. Raises DamagedError or UnsupportedError.
+        """
+        from h5py import Dataset
+
+        opened = self._opened(encoded(variable.name))
+        dataset = Dataset(opened)
+        with self._errors("it cannot be read"):
+            size: int = opened.get_storage_size()
+            place = opened.get_offset()
+            chunks = [] if dataset.chunks is None or not dataset.size else dataset.iter_chunks()
+            for chunk in chunks:
+                dataset[chunk]
+        if place is not None and place + size > self.size:
+            raise self.damaged(f"its values end at byte {place + size}, the file at {self.size}")
+        return size
 
     def _spend(self, declared: int, opened: Any) -> None:
         """Refuse what takes more memory than the file accounts for; each dataset is read once."""

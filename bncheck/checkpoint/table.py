@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from bncheck import limits
 from bncheck.checkpoint.checksums import masked_crc32c
-from bncheck.checkpoint.varint import read_varint
+from bncheck.checkpoint.varint import read_varint, written_varint
 from bncheck.errors import COPY_AGAIN, DamagedError
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 FOOTER_SIZE = 48
 MAGIC = 0xDB4775248B80FB57
-_TRAILER_SIZE = 5  # one byte of compression type, four of masked CRC32C
+TRAILER_SIZE = 5  # one byte of compression type, four of masked CRC32C
 _NO_COMPRESSION, _SNAPPY = 0, 1
 
 
@@ -37,6 +37,9 @@ def has_table_footer(file: RegularFile) -> bool:
 
 class Table:
     """One table file: its index is read and checked at once, its data blocks on demand.
+
+    `blocks`, `metaindex` (always empty) and `index` are the places of blocks and their sizes
+    without the trailer; `is_canonical` says that the footer is as every writer writes it.
 
     Raises DamagedError where the footer, a block's checksum or a block's entries are wrong.
     """
@@ -58,21 +61,23 @@ class Table:
                 offset=file.size - 8,
                 remedy=file.lfs_remedy() or COPY_AGAIN,
             )
-        _, position = self._handle(footer, 0, footer_at)  # the metaindex, always empty
-        index, _ = self._handle(footer, position, footer_at)
+        self.metaindex, position = self._handle(footer, 0, footer_at)
+        self.index = index = self._handle(footer, position, footer_at)[0]
+        handles = b"".join(map(written_varint, (*self.metaindex, *index)))
+        self.is_canonical = footer[:-8] == handles.ljust(FOOTER_SIZE - 8, b"\0")
         # An index key is only a separator: at least the block's last key, less than the next
         # block's first.
         self._separators: list[bytes] = []
-        self._handles: list[tuple[int, int]] = []
+        self.blocks: list[tuple[int, int]] = []
         for key, value in self._entries(*index, "the index block"):
             handle, _ = self._handle(value, 0, index[0])
             self._separators.append(key)
-            self._handles.append(handle)
+            self.blocks.append(handle)
 
     def scan(self) -> Iterator[tuple[bytes, bytes]]:
         """Yield every key and value, in ascending order of keys, one block in memory at a time."""
         last: bytes | None = None
-        for number, handle in enumerate(self._handles):
+        for number, handle in enumerate(self.blocks):
             entries = self._entries(*handle, f"data block {number}")
             if entries and last is not None and entries[0][0] <= last:
                 raise DamagedError(
@@ -90,10 +95,10 @@ class Table:
         wanted: dict[int, set[bytes]] = {}
         for key in keys:
             block = bisect_left(self._separators, key)
-            if block < len(self._handles):
+            if block < len(self.blocks):
                 wanted.setdefault(block, set()).add(key)
         for block in sorted(wanted):
-            for key, value in self._entries(*self._handles[block], f"data block {block}"):
+            for key, value in self._entries(*self.blocks[block], f"data block {block}"):
                 if key in wanted[block]:
                     yield key, value
 
@@ -109,7 +114,7 @@ class Table:
         return (start, size), position
 
     def _entries(self, offset: int, size: int, what: str) -> list[tuple[bytes, bytes]]:
-        block = self._file.read(offset, size + _TRAILER_SIZE, what)
+        block = self._file.read(offset, size + TRAILER_SIZE, what)
         contents, kind = block[:size], block[size]
         (stored,) = struct.unpack("<I", block[size + 1 :])
         if masked_crc32c(block[: size + 1]) != stored:
