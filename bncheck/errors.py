@@ -51,6 +51,10 @@ class DamagedError(BncheckError):
     """The file is of a known format and breaks that format's own rules."""
 
 
+class ChangedError(BncheckError):
+    """The file was replaced or written to while it was read: what was read belongs to no state."""
+
+
 class UnsupportedError(BncheckError):
     """The file is whole, but of a form or version that this bncheck does not read."""
 

@@ -7,7 +7,8 @@ import os
 import stat
 from typing import TYPE_CHECKING, Final
 
-from bncheck.errors import DamagedError, NotACheckpointError, NotFoundError
+from bncheck.checkpoint.unchanged import see
+from bncheck.errors import ChangedError, DamagedError, NotACheckpointError, NotFoundError
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -21,7 +22,8 @@ class RegularFile:
     """One open file of known size, read at offsets.
 
     Raises NotFoundError where it is absent or may not be opened, NotACheckpointError where it is a
-    directory, a FIFO or a device: opening those can block or never end.
+    directory, a FIFO or a device: opening those can block or never end. Within `unchanged`,
+    ChangedError where it is another one than before.
     """
 
     def __init__(self, path: str) -> None:
@@ -40,6 +42,11 @@ class RegularFile:
             os.close(self._descriptor)
             raise NotACheckpointError(path, "is not a regular file")
         self.size = status.st_size
+        try:
+            see(path, status)
+        except ChangedError:
+            os.close(self._descriptor)
+            raise
 
     def __enter__(self) -> RegularFile:
         return self

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from bncheck.checkpoint.files import RegularFile
 from bncheck.checkpoint.locate import locate
 from bncheck.checkpoint.location import SAVED_MODEL, Kind, variables_prefix
+from bncheck.checkpoint.unchanged import unchanged
 from bncheck.errors import BncheckError
 from bncheck.report.verify_model import Found, Problem, Verification, VerifiedFile, Weight
 from bncheck.verifying.state import check_state
@@ -25,13 +26,14 @@ def verify(path: str | os.PathLike[str], started: Started | None = None) -> Veri
     with one that is there is a problem in the result.
     """
     location = locate(os.fspath(path))
-    found = _verify(location, started or _silent)
-    problems = [*found.problems, *check_state(location)]
-    files = [*found.files]
-    for graph in _graphs(location):
-        problem, file = _check_graph(graph)
-        problems += problem
-        files += file
+    with unchanged():
+        found = _verify(location, started or _silent)
+        problems, files = [*found.problems], [*found.files]
+        for graph in _graphs(location):
+            problem, file = _check_graph(graph)
+            problems += problem
+            files += file
+    problems += check_state(location)
     problems.sort(key=lambda each: (-each.weight, each.path, each.offset or 0))
     return Verification(
         location.prefix,
