@@ -163,10 +163,17 @@ class BundleIndex:
         """Return for each data file that any tensor is in how long it must be at least."""
         whole = (self.offset >= 0) & (self.size >= 0)  # else it is told when it is read
         whole[list(self.slices)] = False
-        shards, files = np.unique(self.shard[whole], return_inverse=True)
-        ends = np.zeros(len(shards), np.uint64)  # which the sum of two int64 fits into
-        np.maximum.at(ends, files, (self.offset.view("u8") + self.size.view("u8"))[whole])
-        return list(zip(shards.tolist(), ends.tolist(), strict=True))
+        shards = self.shard[whole]
+        if not len(shards):
+            return []
+        order = np.argsort(shards, kind="stable")
+        shards = shards[order]
+        firsts = np.flatnonzero(np.diff(shards, prepend=shards[0] - 1))
+        # Unsigned, since the sum of two int64 may take a bit more.
+        ends = (self.offset.view("u8") + self.size.view("u8"))[whole][order]
+        return list(
+            zip(shards[firsts].tolist(), np.maximum.reduceat(ends, firsts).tolist(), strict=True)
+        )
 
 
 def _columns(

@@ -9,9 +9,6 @@ from bncheck import limits
 from bncheck.checkpoint.locate import locate
 from bncheck.checkpoint.location import SAVED_MODEL, Kind, glob_files
 from bncheck.errors import NotACheckpointError, NotFoundError
-from bncheck.graph.graph_def import read_graph_file
-from bncheck.graph.meta_graph import read_meta_graph
-from bncheck.graph.python_module import is_program, run_program
 
 if TYPE_CHECKING:
     from bncheck.checkpoint.location import Location
@@ -31,6 +28,10 @@ def load_graph(path: str) -> Graph:
 
     Raises BncheckError where there is none, or it is damaged.
     """
+    # 9 ms, which a checkpoint without a graph need not wait for; so, too, below.
+    from bncheck.graph.graph_def import read_graph_file
+    from bncheck.graph.python_module import is_program, run_program
+
     if os.path.isfile(path + ".meta"):  # of a V1 checkpoint the prefix is a file, too
         return read_graph_file(path + ".meta")
     if is_program(path) and not os.path.lexists(path) and not glob_files(path, ".*"):
@@ -103,8 +104,12 @@ def graph_beside(location: Location) -> Graph | None:
     path = location.prefix + ".meta"
     # A broken link is no absent graph: what cannot be read is said.
     if os.path.lexists(path):
+        from bncheck.graph.meta_graph import read_meta_graph
+
         return read_meta_graph(path)
     path = os.path.join(os.path.dirname(location.prefix), ESTIMATOR_GRAPH)
     if os.path.isfile(path) and os.path.getsize(path) <= limits.LARGEST_TEXT_UNASKED:
+        from bncheck.graph.graph_def import read_graph_file
+
         return read_graph_file(path)
     return None

@@ -137,7 +137,7 @@ class _BundleCheck:
         )
         rows = self._rows[order]
         there = {self._shard_of(path): path for path in self._there()}
-        shards = {*np.unique(index.shard[rows]).tolist(), *there} - {None}
+        shards = {*index.shard[rows].tolist(), *there} - {None}
         for shard in sorted(shards):
             first, end = np.searchsorted(index.shard[rows], [shard, shard + 1])
             self._check_shard(shard, rows[first:end], advance)
