@@ -73,15 +73,11 @@ def group(candidates: Iterable[Candidate], expected: Container[str] = ()) -> Gro
     debiased: dict[str, set[Role]] = {}
     counted: set[str] = set()
     for candidate in candidates:
-        if candidate.name.endswith("/count"):
-            # keras.layers.Normalization and running moments of observations
-            counted.add(candidate.name.rpartition("/")[0])
-        helper = debiased_statistic(candidate.name)
-        if helper is not None:
-            for layer in _inner_scopes(helper[0]):
-                debiased.setdefault(layer, set()).add(helper[1])
         reading = _read(candidate.name, names, expected)
-        if reading is None or not _can_be(reading.role, candidate):
+        if reading is None:
+            _note_helper(candidate.name, debiased, counted)
+            continue
+        if not _can_be(reading.role, candidate):
             continue
         roles = read.setdefault((reading.scope, reading.number), {})
         known = roles.get(reading.role)
@@ -91,6 +87,17 @@ def group(candidates: Iterable[Candidate], expected: Container[str] = ()) -> Gro
     _join_moments(read)
     _join_inner_statistics(read)
     return _weigh(read, debiased, counted, _Siblings(candidates, names))
+
+
+def _note_helper(name: str, debiased: dict[str, set[Role]], counted: set[str]) -> None:
+    """Note what a variable that is no role tells of the layer that it is in."""
+    scope, _, leaf = name.rpartition("/")
+    if leaf == "count":
+        counted.add(scope)  # keras.layers.Normalization and running moments of observations
+    helper = debiased_statistic(name)
+    if helper is not None:
+        for layer in _inner_scopes(helper[0]):
+            debiased.setdefault(layer, set()).add(helper[1])
 
 
 def _read(name: str, names: set[str], expected: Container[str]) -> Reading | None:

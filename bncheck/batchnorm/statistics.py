@@ -111,20 +111,24 @@ def _of_pieces(pieces: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
     columns = []
     for values, sizes in _batches(pieces):
         starts = np.cumsum(sizes) - sizes
-        finite = np.isfinite(values)
-        zeros = values == 0
-        whole = bool(finite.all())
-        columns.append(
-            (
-                np.minimum.reduceat(values if whole else np.where(finite, values, np.inf), starts),
-                np.maximum.reduceat(values if whole else np.where(finite, values, -np.inf), starts),
-                np.add.reduceat(values if whole else np.where(finite, values, 0.0), starts),
-                sizes if whole else np.add.reduceat(finite, starts, dtype=np.int64),
-                np.add.reduceat(zeros, starts, dtype=np.int64),
-                np.add.reduceat(zeros & np.signbit(values), starts, dtype=np.int64),
-            )
-        )
+        low, high, safe, counts = values, values, values, sizes
+        if not _is_finite(values):
+            finite = np.isfinite(values)
+            counts = np.add.reduceat(finite, starts, dtype=np.int64)
+            low, high, safe = (np.where(finite, values, x) for x in (np.inf, -np.inf, 0.0))
+        zeros = negative = np.zeros(len(sizes), np.int64)
+        if np.count_nonzero(values) < len(values):
+            zero = values == 0
+            zeros = np.add.reduceat(zero, starts, dtype=np.int64)
+            negative = np.add.reduceat(zero & np.signbit(values), starts, dtype=np.int64)
+        low, high = np.minimum.reduceat(low, starts), np.maximum.reduceat(high, starts)
+        columns.append((low, high, np.add.reduceat(safe, starts), counts, zeros, negative))
     return [np.concatenate(column) for column in zip(*columns, strict=True)]
+
+
+def _is_finite(values: NDArray[np.float64]) -> bool:
+    """Whether all are finite numbers; a sum that is no such number leaves it to be looked at."""
+    return bool(np.isfinite(values.sum())) or bool(np.isfinite(values).all())
 
 
 def _squares_of_pieces(
@@ -135,7 +139,8 @@ def _squares_of_pieces(
     done = 0
     for values, sizes in _batches(pieces):
         centred = values - np.repeat(means[done : done + len(sizes)], sizes)
-        centred[~np.isfinite(values)] = 0.0
+        if not _is_finite(values):
+            centred[~np.isfinite(values)] = 0.0
         sums.append(np.add.reduceat(centred * centred, np.cumsum(sizes) - sizes))
         done += len(sizes)
     return np.concatenate(sums)

@@ -6,7 +6,7 @@ The index says of each name where in which data file the bytes are, and what the
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -37,6 +37,23 @@ if TYPE_CHECKING:
     from bncheck.checkpoint.bundle_index import Entry
 
 
+class _Form(NamedTuple):
+    """What a type and a shape come to: most variables share theirs with many others.
+
+    `dtype` is None where elements are of no fixed size; `size` then means nothing.
+    """
+
+    dtype: np.dtype[Any] | None
+    elements: int
+    size: int
+
+
+def _form(dtype: str, shape: tuple[int, ...]) -> _Form:
+    known = numpy_dtype(dtype)
+    elements = element_count(shape)
+    return _Form(known, elements, 0 if known is None else elements * known.itemsize)
+
+
 class TensorBundle(Checkpoint):
     """A V2 checkpoint, opened by its prefix; only the index is read until values are asked for.
 
@@ -52,6 +69,7 @@ class TensorBundle(Checkpoint):
         self._prefix = prefix
         self._index = index = BundleIndex(prefix + ".index")
         self.shards = index.shards
+        self._forms: dict[tuple[str, tuple[int, ...]], _Form] = {}
         self._pieces = _pieces(index)
         pieces = set(self._pieces.values())
         self._rows = {
@@ -110,23 +128,14 @@ class TensorBundle(Checkpoint):
                 return self._assembled(name, entry, shards)
             except ValueError as error:
                 raise DamagedError(self._index.path, f"{quoted(name)}: {error}") from None
-        dtype = numpy_dtype(entry.dtype)
-        count = element_count(entry.shape)
-        if dtype is None and entry.dtype != "string":
-            raise UnsupportedError(
-                self._index.path, f"bncheck reads no values of type {entry.dtype}"
-            )
-        if dtype is not None and entry.size != count * dtype.itemsize:
-            raise DamagedError(
-                self._index.path,
-                f"gives {entry.size} bytes to {quoted(name)}, but {entry.dtype} of shape "
-                f"{list(entry.shape)} takes {count * dtype.itemsize}",
-            )
+        dtype, elements = self._form_of(name, entry)
         if data is None:
             data = shards.read(entry)
         if dtype is None:
             try:
-                strings = decode_strings(data, count, entry.crc, big_endian=self._index.big_endian)
+                strings = decode_strings(
+                    data, elements, entry.crc, big_endian=self._index.big_endian
+                )
             except ValueError as error:
                 raise self._damaged(entry, shards, str(error)) from None
             return self._shaped(strings, name, entry)
@@ -136,6 +145,24 @@ class TensorBundle(Checkpoint):
         if self._index.big_endian:
             array = _swap_bytes(array)
         return array if len(entry.shape) == 1 else self._shaped(array, name, entry)
+
+    def _form_of(self, name: str, entry: Entry) -> tuple[np.dtype[Any] | None, int]:
+        """Return an entry's NumPy type, None for strings, and how many elements it has."""
+        form = entry.dtype, entry.shape
+        if form not in self._forms:
+            self._forms[form] = _form(*form)
+        dtype, elements, size = self._forms[form]
+        if dtype is None and entry.dtype != "string":
+            raise UnsupportedError(
+                self._index.path, f"bncheck reads no values of type {entry.dtype}"
+            )
+        if dtype is not None and entry.size != size:
+            raise DamagedError(
+                self._index.path,
+                f"gives {entry.size} bytes to {quoted(name)}, but {entry.dtype} of shape "
+                f"{list(entry.shape)} takes {size}",
+            )
+        return dtype, elements
 
     def _shaped(self, array: NDArray[Any], name: str, entry: Entry) -> NDArray[Any]:
         try:

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import google_crc32c
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import numpy as np
     from numpy.typing import NDArray
 
 _MASK_DELTA = 0xA282EAD8  # tensorflow/core/lib/hash/crc32c.h, kMaskDelta
 
 
-def crc32c(data: bytes) -> int:
-    """Return the CRC32C of some bytes, as it is."""
-    crc: int = google_crc32c.value(data)
-    return crc
+crc32c: Final[Callable[[bytes], int]] = google_crc32c.value
+"""Returns the CRC32C of some bytes, as it is."""
 
 
 def mask(crc: int) -> int:
