@@ -1,9 +1,9 @@
 """Inspect and audit batch normalization in TensorFlow checkpoints.
 
 The public API: `inspect` audits the checkpoint at a path and returns a Report, `diff` compares two
-and returns a DiffReport; `bncheck.history.pipeline.history` follows a whole run. `assert_healthy`
-is for tests. `open_checkpoint` and `load_graph` read; `assignment_map` matches a graph's variables
-to a checkpoint's. Nothing here imports TensorFlow.
+and returns a DiffReport, `verify` reads every byte of one; `bncheck.history.pipeline.history`
+follows a whole run. `assert_healthy` is for tests. `open_checkpoint` and `load_graph` read;
+`assignment_map` matches a graph's variables to a checkpoint's. Nothing here imports TensorFlow.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from bncheck.graph import load_graph
     from bncheck.history.pipeline import HistoryOptions
     from bncheck.integrations.assertions import assert_healthy
+    from bncheck.verifying import verify
 
 __all__ = [
     "AssignmentMap",
@@ -35,6 +36,7 @@ __all__ = [
     "inspect",
     "load_graph",
     "open_checkpoint",
+    "verify",
 ]
 
 _HOMES = {
@@ -49,6 +51,7 @@ _HOMES = {
     "inspect": "bncheck.audit",
     "load_graph": "bncheck.graph",
     "open_checkpoint": "bncheck.checkpoint",
+    "verify": "bncheck.verifying",
 }
 
 

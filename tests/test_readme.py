@@ -36,6 +36,7 @@ def test_screens_are_what_the_commands_print() -> None:
         ("screen", f"diff {STOPPED}-60 {STOPPED}-120"),
         ("screen", "history fixtures/runs/tf1-nan"),
         ("screen", f"gate --isolated -q {' '.join(GATED)}"),
+        ("screen", "verify fixtures/tf1/healthy"),
         ("help", "inspect"),
     ]
     for kind, arguments, shown in blocks:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Final
 
 from bncheck.report.escape import escape, escape_name
+from bncheck.report.model import Verdict
 from bncheck.report.paper import FORMATS, LABEL, Paper
 from bncheck.report.verify_model import Weight
 
@@ -14,6 +16,11 @@ if TYPE_CHECKING:
     from bncheck.report.verify_model import Problem, Verification, VerifiedFile
 
 _STYLES: Final = {Weight.DAMAGED: "bold red", Weight.SUSPECT: "yellow", Weight.NOTE: "cyan"}
+_VERDICTS: Final = {
+    Verdict.PASS: ("WHOLE", "bold green"),
+    Verdict.FAIL: ("SUSPECT", "bold yellow"),
+    Verdict.NOT_AUDITED: ("DAMAGED", "bold red"),
+}
 _SHOWN: Final = 50  # problems of one weight; the JSON report has all
 _FILES_SHOWN: Final = 20
 
@@ -33,7 +40,8 @@ def print_verification(report: Verification, console: Console, *, quiet: bool) -
     for weight in sorted(Weight, reverse=True):
         _print_problems(weight, [p for p in report.problems if p.weight is weight], paper)
     counts = ", ".join(f"{report.count(weight)} {_WORDS[weight]}" for weight in _ORDER)
-    paper.verdict(report.verdict, f"{counts}; {_coverage(report)}")
+    word, style = _VERDICTS[report.verdict]
+    paper.lines([((word, style), (f": {counts}; {_coverage(report)}", ""))])
 
 
 _ORDER: Final = tuple(sorted(Weight, reverse=True))
@@ -41,24 +49,27 @@ _WORDS: Final = {Weight.DAMAGED: "damaged", Weight.SUSPECT: "suspect", Weight.NO
 
 
 def _coverage(report: Verification) -> str:
-    return f"{report.checked:,} of {report.size:,} bytes have a checksum that holds"
+    return f"{report.checked:,} of {report.size:,} bytes have checksums, which hold"
 
 
 def _print_files(report: Verification, paper: Paper) -> None:
-    for file in report.files[:_FILES_SHOWN]:
-        paper.field("file", f"{escape(file.path)}: {_told(file)}")
+    files = report.files[:_FILES_SHOWN]
+    sizes = [f"{file.size:,}" for file in files]
+    told = [_told(file) for file in files]
+    directory = os.path.join(os.path.dirname(report.path), "")
+    for file, size, what in zip(files, sizes, told, strict=True):
+        padded = f"{size:>{max(map(len, sizes))}} bytes  {what:<{max(map(len, told))}}"
+        paper.line(f"  {padded}  {escape(file.path.removeprefix(directory))}")
     more = len(report.files) - _FILES_SHOWN
     if more > 0:
-        paper.field("", f"and {more} more")
+        paper.line(f"  and {more} more files")
     paper.line()
 
 
 def _told(file: VerifiedFile) -> str:
-    if not file.checked and file.unchecked:
-        return f"{file.size:,} bytes; its format stores no checksums"
     if file.checked == file.size:
-        return f"{file.size:,} bytes, all with a checksum that holds"
-    return f"{file.size:,} bytes, {file.checked:,} of them with a checksum that holds"
+        return "all checked"
+    return f"{file.checked:,} checked" if file.checked else "no checksums"
 
 
 def _print_problems(weight: Weight, problems: list[Problem], paper: Paper) -> None:

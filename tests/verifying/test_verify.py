@@ -311,7 +311,7 @@ def test_no_fixture_is_called_damaged() -> None:
 def test_the_command(prefix: Path, tmp_path: Path) -> None:
     whole = bncheck_here("verify", str(prefix))
     assert (whole.code, whole.err) == (0, "")
-    assert whole.out.splitlines()[-1].startswith("PASS: 0 damaged, 0 suspect, 0 notes; ")
+    assert whole.out.splitlines()[-1].startswith("WHOLE: 0 damaged, 0 suspect, 0 notes; ")
     data = Path(f"{prefix}{DATA}")
     data.write_bytes(data.read_bytes()[:-1] + b"\0")
     damaged = bncheck_here("verify", str(prefix), "--format", "json")
@@ -323,5 +323,5 @@ def test_the_command(prefix: Path, tmp_path: Path) -> None:
     text = bncheck_here("verify", str(prefix))
     assert text.code == 3
     assert "damaged" in text.out
-    assert "NOT AUDITED: 1 damaged" in text.out
+    assert "DAMAGED: 1 damaged, " in text.out
     assert bncheck_here("verify", str(tmp_path / "no")).code == 3
