@@ -162,8 +162,8 @@ def _show(results: Sequence[tuple[Case, Measured]], rounds: int, *, markdown: bo
         return
     console = Console()
     console.print(f"{machine.description()}; medians of {rounds} runs", soft_wrap=True)
-    console.print(tables.medians(results).rich())
-    console.print(tables.goals(results).rich())
+    console.print(tables.medians(results, brief=True).rich())
+    console.print(tables.goals(results, brief=True).rich())
 
 
 if __name__ == "__main__":

@@ -101,7 +101,7 @@ _COMPARISONS = (
     Case("wide", "100 layers of 4,096 channels", ("wide",), _values("wide"), goals=(_OWN_BYTES,)),
     Case(
         "graph",
-        "a `.meta` of 100 MB: 200 layers in 42 towers",
+        "a `.meta` of 100 MB: 200 layers in 51 towers",
         ("graph",),
         (_bncheck("inspect", f"graph/{_PREFIX}"), _tensorflow("graph", f"graph/{_PREFIX}")),
         goals=(_OWN_BYTES,),
@@ -168,7 +168,7 @@ _GROWTH = (
         "time by the number of variables (layers of 64 channels and nothing else)",
         {f"{4 * n:,} variables": f"variables:{n}" for n in (1250, 2500, 5000, 10_000, 20_000)},
         # Start-up is in both, so that linear growth stays below 2.
-        (Goal(Metric.WALL, "80,000 variables", 2.1, to="40,000 variables"),),
+        (Goal(Metric.CPU, "80,000 variables", 2.1, to="40,000 variables"),),
     ),
     _growth(
         "growth-bytes",
@@ -177,7 +177,10 @@ _GROWTH = (
             f"{gib} GiB": f"bytes:{max(4, int(gib * 2**30 / 2000) // 4 * 4)}"
             for gib in (0, 0.25, 0.5, 1, 2)
         },
-        (Goal(Metric.WALL, "2 GiB", 1.1, to="0 GiB"),),
+        (
+            Goal(Metric.CPU, "2 GiB", 1.1, to="0 GiB"),
+            Goal(Metric.READ, "2 GiB", 1, to="0 GiB"),
+        ),
     ),
 )
 

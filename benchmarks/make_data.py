@@ -17,7 +17,7 @@ import tensorflow as tf
 tf1 = tf.compat.v1
 PREFIX = "model.ckpt-1000"
 _COPIES = 1000
-_TOWERS, _TOWER_LAYERS = 42, 200
+_TOWERS, _TOWER_LAYERS = 51, 200
 
 
 def _roles(random: np.random.Generator, channels: int) -> dict[str, np.ndarray]:

@@ -41,7 +41,7 @@ class Table:
 
         table = RichTable(box=box.SIMPLE)
         for i, title in enumerate(self.header):
-            table.add_column(title, justify="left" if i < self.texts else "right")
+            table.add_column(title, justify="left" if i < self.texts else "right", no_wrap=i == 0)
         for row in self.rows:
             table.add_row(*(cell.replace("`", "") for cell in row))
         return table
@@ -63,11 +63,11 @@ def ratio(value: float) -> str:
     return f"{value:.3g}"
 
 
-def medians(results: Iterable[tuple[Case, Measured]]) -> Table:
-    """Return a row for each command, and one for each ratio."""
+def medians(results: Iterable[tuple[Case, Measured]], *, brief: bool = False) -> Table:
+    """Return a row for each command, and one for each ratio; `brief` has names for titles."""
     rows = []
     for case, measured in results:
-        title = case.title
+        title = case.name if brief else case.title
         for command in case.commands:
             cells = [_cell(measured.median(command.name, metric), metric) for metric in Metric]
             rows.append([title, command.name, *cells])
@@ -86,11 +86,11 @@ def _ratio_cell(value: float | None) -> str:
     return "" if value is None else ratio(value)
 
 
-def goals(results: Iterable[tuple[Case, Measured]]) -> Table:
+def goals(results: Iterable[tuple[Case, Measured]], *, brief: bool = False) -> Table:
     """Return a row for each goal: what was wanted, what was measured, and whether it is met."""
     rows = []
     for case, measured in results:
-        title = case.title
+        title = case.name if brief else case.title
         for goal in case.goals:
             value, met = measured.against(goal), measured.meets(goal)
             verdict = {True: "met", False: "missed", None: _UNKNOWN}[met]
