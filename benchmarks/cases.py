@@ -44,8 +44,8 @@ def _bncheck(command: str, *arguments: str, name: str = BNCHECK) -> Command:
     return Command(name, (sys.executable, "-m", "bncheck", command, *arguments))
 
 
-def _tensorflow(what: str, path: str) -> Command:
-    return Command(TENSORFLOW, (sys.executable, str(_HERE / "tensorflow_side.py"), what, path))
+def _tensorflow(what: str, path: str, name: str = TENSORFLOW) -> Command:
+    return Command(name, (sys.executable, str(_HERE / "tensorflow_side.py"), what, path))
 
 
 def _against_tensorflow(metric: Metric, at_most: float, of: str = BNCHECK) -> Goal:
@@ -66,6 +66,7 @@ _SMALL_GOALS = (
 _IMPORTS = Command("imports", (sys.executable, "-c", "import click, rich.console, numpy"))
 _LAYERS_DATA = f"layers/{_PREFIX}.data-00000-of-00001"
 _WITHOUT_GRAPH = "bncheck --no-graph"
+_SORTED = "TensorFlow, sorted"
 _RAW = "raw CRC32C"
 
 _COMPARISONS = (
@@ -91,12 +92,16 @@ _COMPARISONS = (
         "layers",
         "20,000 layers of 64 channels in 2 GiB",
         ("layers",),
-        _values("layers"),
+        (
+            *_values("layers"),
+            _tensorflow("sorted-values", f"layers/{_PREFIX}", name=_SORTED),
+        ),
         (
             _against_tensorflow(Metric.WALL, 1 / 10),
             Goal(Metric.PEAK, BNCHECK, 300 * _MB),
             _OWN_BYTES,
         ),
+        ratios=((BNCHECK, TENSORFLOW), (BNCHECK, _SORTED)),
     ),
     Case("wide", "100 layers of 4,096 channels", ("wide",), _values("wide"), goals=(_OWN_BYTES,)),
     Case(

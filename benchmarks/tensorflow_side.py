@@ -1,6 +1,6 @@
 """TensorFlow's side: what a person would write to see batch norm's values in a checkpoint.
 
-`python benchmarks/tensorflow_side.py values|graph|saved-model|h5|many PATH`
+`python benchmarks/tensorflow_side.py values|sorted-values|graph|saved-model|h5|many PATH`
 """
 
 from __future__ import annotations
@@ -21,12 +21,21 @@ def statistics(name: str, array: np.ndarray) -> None:
     print(name, values.min(), values.max(), values.mean(), values.std(), nonfinite)
 
 
-def values(prefix: str) -> None:
-    """Print batch norm's variables of a checkpoint."""
+def values(prefix: str, *, in_order: bool = False) -> None:
+    """Print batch norm's variables of a checkpoint, as the reader lists them or by name.
+
+    The reader lists them in no order; by name, as they lie in the files, it reads them faster.
+    """
     reader = tf.train.load_checkpoint(prefix)
-    for name in sorted(reader.get_variable_to_shape_map()):
+    names = reader.get_variable_to_shape_map()
+    for name in sorted(names) if in_order else names:
         if name.rpartition("/")[2] in ROLES:
             statistics(name, reader.get_tensor(name))
+
+
+def sorted_values(prefix: str) -> None:
+    """Print batch norm's variables of a checkpoint by name."""
+    values(prefix, in_order=True)
 
 
 def graph(prefix: str) -> None:
@@ -63,5 +72,12 @@ def many(directory: str) -> None:
 
 if __name__ == "__main__":
     what, path = sys.argv[1:]
-    sides = {"values": values, "graph": graph, "saved-model": saved_model, "h5": h5, "many": many}
+    sides = {
+        "values": values,
+        "sorted-values": sorted_values,
+        "graph": graph,
+        "saved-model": saved_model,
+        "h5": h5,
+        "many": many,
+    }
     sides[what](path)
