@@ -177,22 +177,63 @@ def test_a_case_of_an_unknown_command_is_skipped(
     assert "this bncheck has no command no-such-command" in done.output
 
 
-def test_exit_code_tells_of_a_missed_goal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def outcome(at_most: float) -> int:
-        goal = Goal(Metric.WALL, BNCHECK, at_most, to=TENSORFLOW)
-        case = Case("small", "made up", ("small",), _case().commands, (goal,))
-        monkeypatch.setattr(runner, "CASES", CASES | {"small": case})
-        arguments = ["small", "--data", str(tmp_path), "--markdown"]
-        done = CliRunner().invoke(runner.main, arguments)
-        assert re.search(r"\| \| bncheck / TensorFlow \| 1/20 \|", done.output)
-        return done.exit_code
-
-    (tmp_path / "small").mkdir()
-    (tmp_path / "small/facts.json").write_text(json.dumps({"batch_norm_bytes": 100}), "utf-8")
+def _pretend(monkeypatch: pytest.MonkeyPatch, data: Path, at_most: float) -> None:
+    """Let all cases be one, whose data is there, and whose runs are made up."""
+    goal = Goal(Metric.WALL, BNCHECK, at_most, to=TENSORFLOW)
+    case = Case("small", "made up", ("small",), _case().commands, (goal,))
+    monkeypatch.setattr(runner, "CASES", {"small": case})
     monkeypatch.setattr(runner, "_compile", lambda _: None)
     monkeypatch.setattr(runner, "measure", lambda *_: _measured([0.1], [2]))
-    assert outcome(1 / 15) == 0
-    assert outcome(1 / 25) == 1
+    (data / "small").mkdir(parents=True, exist_ok=True)
+    (data / "small/facts.json").write_text(json.dumps({"batch_norm_bytes": 100}), "utf-8")
+
+
+def test_exit_code_tells_of_a_missed_goal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments = ["small", "--data", str(tmp_path), "--markdown"]
+    for at_most, code in ((1 / 15, 0), (1 / 25, 1)):
+        _pretend(monkeypatch, tmp_path, at_most)
+        done = CliRunner().invoke(runner.main, arguments)
+        assert "| | bncheck / TensorFlow | 1/20 |" in done.output
+        assert done.exit_code == code
+
+
+def test_a_failed_command_hides_nothing_and_writes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _pretend(monkeypatch, tmp_path, 1 / 15)
+    broken = Case("broken", "broken", ("small",), ())
+    monkeypatch.setattr(runner, "CASES", {"broken": broken, **runner.CASES})
+    monkeypatch.setattr(runner, "_HERE", tmp_path / "no markers here")
+
+    def measure(case: Case, *_: object) -> Measured:
+        if case.name == "broken":
+            raise CommandFailedError("so it is")
+        return _measured([0.1], [2])
+
+    monkeypatch.setattr(runner, "measure", measure)
+    done = CliRunner().invoke(runner.main, ["--data", str(tmp_path), "--markdown", "--write"])
+    assert done.exit_code == 2
+    assert "failed broken: so it is" in done.output
+    assert "| | bncheck / TensorFlow | 1/20 |" in done.output
+
+
+def test_write_fills_both_files_and_discard_deletes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, marker in (("README.md", "benchmarks"), ("benchmarks/README.md", "results")):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        text = f"before\n<!-- {marker} -->\n<!-- /{marker} -->\nafter\n"
+        (tmp_path / name).write_text(text, "utf-8")
+    monkeypatch.setattr(runner, "_HERE", tmp_path / "benchmarks")
+    _pretend(monkeypatch, tmp_path / "data", 1 / 15)
+    arguments = ["--data", str(tmp_path / "data"), "--runs", "3", "--write", "--discard"]
+    assert CliRunner().invoke(runner.main, arguments).exit_code == 0
+    figures = (tmp_path / "README.md").read_text("utf-8")
+    assert re.search(r"^20\d\d-\d\d-\d\d, .* cores, .*; medians of 3 runs$", figures, re.M)
+    assert "| made up | bncheck | 0.100 s |" in figures
+    goals = (tmp_path / "benchmarks/README.md").read_text("utf-8")
+    assert "| bncheck / TensorFlow, wall: at most 1/15 | 1/20 | met |" in goals
+    assert not (tmp_path / "data/small").exists()
 
 
 def test_goals_and_ratios_name_commands_of_their_case() -> None:
