@@ -149,6 +149,8 @@ def main(
         except CommandFailedError as error:  # the others' figures still hold
             _say(f"failed {case.name}: {error}")
             failed = True
+        else:  # what was measured is not lost where somebody stops the rest
+            _say(tables.medians(results[-1:]).markdown())
         if discard:
             _discard(chosen, position, data)
     _show(results, runs, markdown=markdown)
