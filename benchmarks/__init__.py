@@ -1,0 +1,1 @@
+"""Measures bncheck beside TensorFlow: `python -m benchmarks`, from the repository's root."""
