@@ -5,7 +5,15 @@ from __future__ import annotations
 from enum import Enum
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from bncheck.batchnorm.names import AFFINE, ANY_AFFINE, STATISTICS, Family, Role
+from bncheck.batchnorm.names import (
+    AFFINE,
+    ANY_AFFINE,
+    GAMMA_OR_BETA,
+    MOVING_VARIANCE,
+    STATISTICS,
+    Family,
+    Role,
+)
 from bncheck.batchnorm.statistics import Summary, summarise
 from bncheck.checkpoint.dtypes import is_floating
 from bncheck.checkpoint.model import element_count
@@ -160,21 +168,22 @@ def build_layers(
 
     `values` are those of the groups' variables that were read.
     """
-    arrays = values.arrays
     readable = [
-        candidate.key
+        values.arrays[candidate.key]
         for group in groups
         for candidate in group.roles.values()
-        if candidate.key in arrays and is_floating(candidate.dtype)
+        if candidate.key in values.arrays and is_floating(candidate.dtype)
     ]
-    summaries = dict(zip(readable, summarise([arrays[key] for key in readable]), strict=True))
+    summarised = zip(readable, summarise(readable), strict=True)
     layers = []
     for group in groups:
         config = known.config_of(group)
         members = {}
-        for role, (key, name, _, _, in_checkpoint) in group.roles.items():
+        for role, (key, name, _, dtype, in_checkpoint) in group.roles.items():
             graph_variable = known.graph_variables.get(key)
-            summary = summaries.get(key)
+            array, summary = None, None
+            if key in values.arrays and is_floating(dtype):
+                array, summary = next(summarised)
             expected = _expected(role, group.family, graph_variable, config)
             initial = _is_initial(role, summary, expected)
             restored = graph_variable is not None and graph_variable.restored
@@ -182,7 +191,7 @@ def build_layers(
                 key,
                 variables.get(key) if in_checkpoint else None,
                 graph_variable,
-                None if summary is None else arrays[key],
+                array,
                 summary,
                 initial,
                 _moved(role, summary, expected, initial=initial, restored=restored),
@@ -225,7 +234,7 @@ def _constants(
 def _is_initial(role: Role, summary: Summary | None, expected: float | None) -> bool | None:
     if summary is None:
         return None
-    if role is Role.GAMMA_OR_BETA:
+    if role is GAMMA_OR_BETA:
         return summary.is_all(1.0) or summary.is_all(0.0)
     return None if expected is None else summary.is_all(expected)
 
@@ -249,9 +258,9 @@ def _expected(
         told = config.initial[role.value]
         if told is not None or role in AFFINE:
             return told
-    if role is Role.GAMMA_OR_BETA:
+    if role is GAMMA_OR_BETA:
         return None
-    if role is Role.MOVING_VARIANCE and family in (Family.AVERAGE, Family.MOMENTS):
+    if role is MOVING_VARIANCE and family in (Family.AVERAGE, Family.MOMENTS):
         return 0.0
     return _DEFAULT_INITIAL.get(role, 0.0)
 
@@ -276,9 +285,9 @@ def _moved(
         return False
     if role not in ANY_AFFINE:
         return True
-    if expected is None and not restored and role is not Role.GAMMA_OR_BETA:
+    if expected is None and not restored and role is not GAMMA_OR_BETA:
         return None  # random numbers to begin with
-    if role is Role.GAMMA_OR_BETA and summary.is_all(1.0):
+    if role is GAMMA_OR_BETA and summary.is_all(1.0):
         return False
     return not (summary.is_uniform or summary.is_all(0.0))
 
@@ -311,7 +320,7 @@ def _statistics_of(members: Mapping[Role, Member]) -> tuple[Role, ...]:
 def _is_damaged(role: Role, summary: Summary | None) -> bool:
     if summary is None:
         return False
-    negative = role is Role.MOVING_VARIANCE and summary.minimum < 0
+    negative = role is MOVING_VARIANCE and summary.minimum < 0
     return negative or summary.nonfinite > 0
 
 

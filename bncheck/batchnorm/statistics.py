@@ -77,7 +77,7 @@ def summarise(arrays: Sequence[NDArray[Any]]) -> list[Summary]:
         column[none] = np.nan
     sizes = np.array([arrays[at].size for at in owners.tolist()])
     columns = (sizes, low, high, means, stds, sizes - finite, zeros, negative_zeros)
-    found = map(Summary._make, zip(*(column.tolist() for column in columns), strict=True))
+    found = map(Summary, *(column.tolist() for column in columns))
     return [next(found) if array.size else _EMPTY for array in arrays]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from bncheck.batchnorm.layers import Status
-from bncheck.batchnorm.names import STATISTICS, Role
+from bncheck.batchnorm.names import MOVING_MEAN, MOVING_VARIANCE, STATISTICS
 from bncheck.rules.rule import Draft, Evidence, Level, rule
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def undertrained_statistics(evidence: Evidence) -> Iterator[Draft]:
     for layer, weight, updates, momentum, is_disproved in found:
         if is_disproved:
             continue
-        debiased = Role.MOVING_MEAN in layer.zero_debiased
+        debiased = MOVING_MEAN in layer.zero_debiased
         yield Draft(
             layer=layer.name,
             variables=layer.names(*(STATISTICS[1:] if debiased else STATISTICS)),
@@ -77,11 +77,11 @@ class _Initial(NamedTuple):
 
 def _initial_weight(layer: Layer, evidence: Evidence) -> Iterator[_Initial]:
     momentum = evidence.momentum_of(layer)
-    variance = layer.members.get(Role.MOVING_VARIANCE)
+    variance = layer.members.get(MOVING_VARIANCE)
     if (
         momentum is None
         or not 0 <= momentum <= 1
-        or Role.MOVING_VARIANCE in layer.zero_debiased
+        or MOVING_VARIANCE in layer.zero_debiased
         or layer.status is not Status.TRAINED
         or (layer.config is not None and layer.config.trainable is False)
         or variance is None
@@ -106,7 +106,7 @@ def _starts_elsewhere(variance: Member) -> bool:
 
 def _updates_in_a_step(layer: Layer, graph: Graph | None) -> int:
     """Return how many update ops a layer has: D(real) and D(fake) update it twice."""
-    variance = layer.members[Role.MOVING_VARIANCE].graph_variable
+    variance = layer.members[MOVING_VARIANCE].graph_variable
     return graph.updates.get(variance.name, 1) if graph is not None and variance is not None else 1
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from bncheck.batchnorm.names import ANY_AFFINE, STATISTICS, Role
+from bncheck.batchnorm.names import ANY_AFFINE, MOVING_MEAN, MOVING_VARIANCE, STATISTICS, Role
 from bncheck.checkpoint.model import element_count
 from bncheck.rules.rule import Draft, Evidence, Level, rule
 
@@ -57,7 +57,7 @@ def missing_moving_mean(evidence: Evidence) -> Iterator[Draft]:
     model.save_weights does. If they were never saved, they have to be estimated again by updating
     them over training data.
     """
-    yield from _missing(evidence, Role.MOVING_MEAN)
+    yield from _missing(evidence, MOVING_MEAN)
 
 
 @rule("BN102", "missing-moving-variance", Level.ERROR)
@@ -80,7 +80,7 @@ def missing_moving_variance(evidence: Evidence) -> Iterator[Draft]:
     model.save_weights does. If they were never saved, they have to be estimated again by updating
     them over training data.
     """
-    yield from _missing(evidence, Role.MOVING_VARIANCE)
+    yield from _missing(evidence, MOVING_VARIANCE)
 
 
 @rule("BN103", "affine-without-statistics", Level.NOTE)

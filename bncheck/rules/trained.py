@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bncheck.batchnorm.layers import Status, is_exact
-from bncheck.batchnorm.names import ANY_AFFINE, STATISTICS, Role
+from bncheck.batchnorm.names import ANY_AFFINE, MOVING_MEAN, STATISTICS, Role
 from bncheck.rules.rule import Draft, Evidence, Level, rule
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ def _is_untrained(layer: Layer) -> bool:
 
 def _nothing_trained(evidence: Evidence) -> bool:
     """Whether no layer shows any sign of training, and at least one could have."""
-    judged = [layer for layer in evidence.layers if layer.saved(Role.MOVING_MEAN)]
+    judged = [layer for layer in evidence.layers if layer.saved(MOVING_MEAN)]
     if not judged or not all(map(_is_untrained, judged)):
         return False
     told = [layer.affine_moved for layer in evidence.layers if layer.affine_moved is not None]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from bncheck.batchnorm.layers import is_exact
-from bncheck.batchnorm.names import STATISTICS, Role
+from bncheck.batchnorm.names import MOVING_MEAN, MOVING_VARIANCE, STATISTICS
 from bncheck.rules.rule import Draft, Evidence, Level, rule
 
 if TYPE_CHECKING:
@@ -76,12 +76,12 @@ def negative_variance(evidence: Evidence) -> Iterator[Draft]:
     a converter that mixed up its arrays; then estimate the statistics again.
     """
     for layer in evidence.layers:
-        summary = layer.summary(Role.MOVING_VARIANCE)
+        summary = layer.summary(MOVING_VARIANCE)
         if summary is None or not summary.minimum < 0:
             continue
         epsilon = layer.epsilon if layer.epsilon is not None else _SAFE_EPSILON
         level = Level.WARNING if summary.minimum >= -epsilon else Level.ERROR
-        values = layer.members[Role.MOVING_VARIANCE].values
+        values = layer.members[MOVING_VARIANCE].values
         negative = int((values < 0).sum()) if values is not None else 0
         consequence = (
             f"within epsilon ({epsilon:g}), so it still computes"
@@ -90,7 +90,7 @@ def negative_variance(evidence: Evidence) -> Iterator[Draft]:
         )
         yield Draft(
             layer=layer.name,
-            variables=(layer.members[Role.MOVING_VARIANCE].name,),
+            variables=(layer.members[MOVING_VARIANCE].name,),
             message=f"moving_variance is negative in {negative} of {summary.size} channels, "
             f"down to {summary.minimum:.4g}: {consequence}",
             level=level,
@@ -116,7 +116,7 @@ def exploded_statistics(evidence: Evidence) -> Iterator[Draft]:
     largest = {
         layer.name: summary.maximum
         for layer in evidence.layers
-        if (summary := layer.summary(Role.MOVING_VARIANCE)) is not None and summary.maximum > 0
+        if (summary := layer.summary(MOVING_VARIANCE)) is not None and summary.maximum > 0
     }
     typical, limits = None, evidence.thresholds
     if len(largest) >= _FEWEST_LAYERS_FOR_MEDIAN:
@@ -128,7 +128,7 @@ def exploded_statistics(evidence: Evidence) -> Iterator[Draft]:
             beside = "" if typical is None else f"; the median layer's largest is {typical:.3g}"
             yield Draft(
                 layer=layer.name,
-                variables=(layer.members[Role.MOVING_VARIANCE].name,),
+                variables=(layer.members[MOVING_VARIANCE].name,),
                 message=f"moving_variance goes up to {value:.3g}{beside}",
                 evidence={"maximum": value, "median": typical},
                 explains=("BN305",),
@@ -158,7 +158,7 @@ def zero_variance(evidence: Evidence) -> Iterator[Draft]:
     that the layer's input is not constant.
     """
     for layer in evidence.layers:
-        member = layer.members.get(Role.MOVING_VARIANCE)
+        member = layer.members.get(MOVING_VARIANCE)
         if (
             member is not None
             and member.summary is not None
@@ -195,7 +195,7 @@ def out_of_half_range(evidence: Evidence) -> Iterator[Draft]:
             role: member
             for role, member in layer.members.items()
             if is_exact(member)
-            and (_is_too_large(member) or (role is Role.MOVING_VARIANCE and _is_too_small(layer)))
+            and (_is_too_large(member) or (role is MOVING_VARIANCE and _is_too_small(layer)))
         }
         if named:
             yield Draft(
@@ -219,7 +219,7 @@ def _is_too_large(member: Member) -> bool:
 
 def _is_too_small(layer: Layer) -> bool:
     """Whether a living channel's variance would round to 0."""
-    mean, variance = layer.members.get(Role.MOVING_MEAN), layer.members[Role.MOVING_VARIANCE]
+    mean, variance = layer.members.get(MOVING_MEAN), layer.members[MOVING_VARIANCE]
     if variance.summary is None or variance.summary.minimum >= _HALF_ROUNDS_TO_ZERO:
         return False
     if mean is None or mean.values is None or variance.values is None:
