@@ -79,6 +79,9 @@ SCREENS = {
     "unknown-rule": ("inspect", "tf1/healthy", "--ignore", "BN2O1"),
     "rules": ("rules",),
     "rule": ("rules", "untrained-statistics"),
+    "verify": ("verify", "tf1/healthy"),
+    "verify-state-file": ("verify", "tf1/state-file-gone-one-left"),
+    "verify-archive": ("verify", "keras3/no-training-argument/model.keras"),
     "help": ("--help",),
 }
 
