@@ -39,17 +39,15 @@ def print_verification(report: Verification, console: Console, *, quiet: bool) -
         _print_files(report, paper)
     for weight in sorted(Weight, reverse=True):
         _print_problems(weight, [p for p in report.problems if p.weight is weight], paper)
-    counts = ", ".join(f"{report.count(weight)} {_WORDS[weight]}" for weight in _ORDER)
+    notes = report.count(Weight.NOTE)
+    counts = (
+        f"{report.count(Weight.DAMAGED)} damaged, {report.count(Weight.SUSPECT)} suspect, "
+        f"{notes} note{'s' if notes != 1 else ''}"
+    )
     word, style = _VERDICTS[report.verdict]
-    paper.lines([((word, style), (f": {counts}; {_coverage(report)}", ""))])
-
-
-_ORDER: Final = tuple(sorted(Weight, reverse=True))
-_WORDS: Final = {Weight.DAMAGED: "damaged", Weight.SUSPECT: "suspect", Weight.NOTE: "notes"}
-
-
-def _coverage(report: Verification) -> str:
-    return f"{report.checked:,} of {report.size:,} bytes have checksums, which hold"
+    paper.lines(
+        [((word, style), (f": {counts}; {report.checked:,} of {report.size:,} bytes checked", ""))]
+    )
 
 
 def _print_files(report: Verification, paper: Paper) -> None:
