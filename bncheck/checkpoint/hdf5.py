@@ -23,6 +23,7 @@ from bncheck.checkpoint.dtypes import NAMES, numpy_dtype
 from bncheck.checkpoint.files import RegularFile
 from bncheck.checkpoint.hdf5_errors import Hdf5Errors
 from bncheck.checkpoint.hdf5_heap import HeapGuard
+from bncheck.checkpoint.hdf5_strings import Headers
 from bncheck.checkpoint.model import Variable, decode_name, element_count, quoted
 from bncheck.checkpoint.sniff import is_hdf5
 from bncheck.checkpoint.window import Window
@@ -306,10 +307,25 @@ class Hdf5File(Hdf5Errors):
             # That may be another attribute's, so that only what this one loads counts.
             with Hdf5File(self.path, self._given, self._member) as again:
                 return again._attribute(again._object(owner), owner, name)
+        if string.length is None:
+            self._check_lengths(opened, name, count, what)
         elements = np.empty(shape, dtype)
         with self._errors(f"{what} cannot be read"), self._guard.at_most(longest):
             attribute.read(elements)
         return [decode_name(bytes(element)) for element in elements.flat]
+
+    def _check_lengths(self, opened: Any, name: str, count: int, what: str) -> None:
+        """Refuse strings that claim to be longer than the file, before there is room for them."""
+        from h5py import h5o
+
+        with self._errors(f"{what} cannot be read"):
+            address = h5o.get_info(opened).addr
+            base = self._file.userblock_size
+        lengths = Headers(self._guard.at, base, self.size).lengths(address, name.encode(), count)
+        if lengths is None:
+            raise self.unsupported(f"{what} is not stored beside it")
+        if max(lengths) > min(self.size, LONGEST_ATTRIBUTE):
+            raise self.damaged(f"{what} declares a string of {max(lengths)} bytes")
 
     def _object(self, path: str) -> Any:
         from h5py import h5o

@@ -48,7 +48,7 @@ class HeapGuard(ReadOnlyStream):
         while done < len(buffer):
             # The library reads in pieces, and a signature may begin in the one before.
             before = min(len(_SIGNATURE) - 1, self._position)
-            data = self._at(self._position - before, before + min(_CHUNK, len(buffer) - done))
+            data = self.at(self._position - before, before + min(_CHUNK, len(buffer) - done))
             if len(data) <= before:
                 break
             found = data.find(_SIGNATURE)
@@ -70,13 +70,14 @@ class HeapGuard(ReadOnlyStream):
         finally:
             self._most = before
 
-    def _at(self, offset: int, size: int) -> bytes:
+    def at(self, offset: int, size: int) -> bytes:
+        """Return the bytes at a place, fewer at the file's end; the position stays."""
         self._stream.seek(offset)
         return self._stream.read(size)
 
     def _check(self, start: int) -> None:
         """Walk through a collection as the library does, by steps that lead on and stay inside."""
-        header = self._at(start, _HEADER)
+        header = self.at(start, _HEADER)
         size = int.from_bytes(header[8:], "little")
         if len(header) < _HEADER or header[4] != _VERSION:
             return  # which the library says itself
@@ -103,7 +104,7 @@ class HeapGuard(ReadOnlyStream):
         data, start = b"", place
         while end - place >= _HEADER:
             if place + _HEADER > start + len(data):
-                data, start = self._at(place, min(_CHUNK, end - place)), place
+                data, start = self.at(place, min(_CHUNK, end - place)), place
             at = place - start
             index = int.from_bytes(data[at : at + 2], "little")
             length = int.from_bytes(data[at + 8 : at + 16], "little")
