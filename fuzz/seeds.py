@@ -6,6 +6,8 @@ import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bncheck.proto.graphs_pb2 import MetaGraphDef, VariableDef
+from tests.graph import graphs
 from tests.writers import Raw, write_bundle
 
 if TYPE_CHECKING:
@@ -13,7 +15,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parent.parent
 FIXTURES = ROOT / "fixtures"
-_MOST_VARIABLES = 48
+_MOST_VARIABLES = 24
 # What a variable of three float32s may hold: ones, zeros, trained, negative, not a number, huge.
 _VALUES = tuple(
     b"".join(bytes.fromhex(each) for each in numbers.split())
@@ -44,6 +46,27 @@ def small(*patterns: str, most: int = 24, longest: int = 1 << 14) -> Iterator[Pa
 def contents(*patterns: str, most: int = 24, longest: int = 1 << 14) -> Iterator[bytes]:
     """Yield the contents of these files."""
     return (path.read_bytes() for path in small(*patterns, most=most, longest=longest))
+
+
+def small_meta_graph() -> MetaGraphDef:
+    """Return a graph with a batch norm, a function and a Saver, smaller than any program's."""
+    nodes = """
+        net/bn/gamma = VariableV2() {dtype=type: 1; shape=shape { dim { size: 3 } }}
+        net/bn/moving_mean = VarHandleOp() {shared_name=s: "net/bn/moving_mean"; dtype=type: 1}
+        x = Placeholder()
+        read = Identity(net/bn/gamma)
+        mean = ReadVariableOp(net/bn/moving_mean)
+        norm = FusedBatchNormV3(x, read, read, mean, read) {is_training=b: true; epsilon=f: 0.001}
+        call = PartitionedCall(norm:1) {f=func { name: "update" }}
+        update = AssignSubVariableOp(net/bn/moving_mean, call, ^norm)
+        """
+    function = graphs.function("update", "m", {"out": "one:output:0"}, "one = Identity(m)")
+    meta = MetaGraphDef(graph_def=graphs.graph(nodes, function))
+    for name in ("net/bn/gamma", "net/bn/moving_mean"):
+        variable = VariableDef(variable_name=f"{name}:0", initializer_name=f"{name}/Assign")
+        meta.collection_def["variables"].bytes_list.value.append(variable.SerializeToString())
+    meta.collection_def["update_ops"].node_list.value.append("update")
+    return meta
 
 
 def write_checkpoint(prefix: Path, names: Iterable[str], **extra: Raw) -> None:

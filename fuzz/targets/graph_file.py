@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from bncheck.audit import Options
 from bncheck.graph.graph_def import read_graph_file
 from fuzz.audit import audit
-from fuzz.seeds import contents, write_checkpoint
+from fuzz.seeds import contents, small_meta_graph, write_checkpoint
 from fuzz.target import Depth, Target
 from fuzz.watch import preparing
 from fuzz.wire import mutate_message
@@ -31,7 +31,8 @@ def read_graph(data: bytes, directory: Path, depth: Depth) -> None:
 
 
 def _seeds() -> Iterator[bytes]:
-    return contents("tf1/serving-*/*.pb", "tf1/*/*.pb", most=30)
+    yield small_meta_graph().graph_def.SerializeToString()
+    yield from contents("tf1/serving-*/*.pb", "tf1/*/*.pb", most=30)
 
 
 TARGET = Target("graph_file", read_graph, _seeds, mutate_message)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from bncheck.graph.meta_graph import read_meta_graph
 from fuzz.audit import audit
-from fuzz.seeds import contents, write_checkpoint
+from fuzz.seeds import contents, small_meta_graph, write_checkpoint
 from fuzz.target import Depth, Target
 from fuzz.watch import preparing
 from fuzz.wire import mutate_message
@@ -30,7 +30,8 @@ def _read(data: bytes, directory: Path, depth: Depth) -> None:
 
 
 def _seeds() -> Iterator[bytes]:
-    return contents("tf1/*/*.meta", most=24, longest=1 << 15)
+    yield small_meta_graph().SerializeToString()
+    yield from contents("tf1/*/*.meta", most=24, longest=1 << 15)
 
 
 TARGET = Target("meta_graph", _read, _seeds, mutate_message)

@@ -46,7 +46,7 @@ def _seeds() -> Iterator[bytes]:
     layers = listed(bn, normalization("", trained=False), Obj({"kernel": Var(ramp, "kernel")}))
     graph, _ = build(Obj({"model": Obj({"layers": layers}), "optimizer": optimizer}))
     yield graph.SerializeToString()
-    for path in small("*/*/checkpoint/*.index", "tf2/*/*.index", most=60, longest=8192):
+    for path in small("*/*/checkpoint/*.index", "tf2/*/*.index", most=24, longest=8192):
         bundle = open_checkpoint(str(path))
         if OBJECT_GRAPH in bundle.variables:
             encoded = load_objects(bundle).SerializeToString()  # type: ignore[arg-type]

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bncheck.graph.saved_model import read_saved_model
+from bncheck.proto.graphs_pb2 import SavedModel
 from fuzz.audit import audit
-from fuzz.seeds import contents, write_checkpoint
+from fuzz.seeds import contents, small_meta_graph, write_checkpoint
 from fuzz.target import Depth, Target
 from fuzz.watch import preparing
 from fuzz.wire import mutate_message
@@ -29,6 +30,8 @@ def _read(data: bytes, directory: Path, depth: Depth) -> None:
 
 
 def _seeds() -> Iterator[bytes]:
+    meta = small_meta_graph()
+    yield SavedModel(saved_model_schema_version=1, meta_graphs=[meta]).SerializeToString()
     yield from contents("tf1/*/model/saved_model.pb", most=12, longest=1 << 15)
     yield from contents("keras*/*/*/saved_model.pb", most=6, longest=1 << 16)
 
