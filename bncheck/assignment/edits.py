@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 # has one of its own, a name hardly ever.
 _SPLIT = re.compile(r"(?s)(?P<pattern>.*[^\\])=(?P<replacement>.*)")
 _NUMBER = re.compile(r"\{(\d+)([+-]\d+)\}")
+_LONGEST_NUMBER = 18  # digits; Python reads no number of thousands
 
 
 class Edit(NamedTuple):
@@ -36,7 +37,7 @@ class Edit(NamedTuple):
         parts = []
         for text, group, offset in zip(pieces[::3], pieces[1::3], pieces[2::3], strict=False):
             digits = (match[int(group)] or "").removeprefix("_") or "0"
-            if not (digits.isascii() and digits.isdigit()):
+            if not (digits.isascii() and digits.isdigit() and len(digits) <= _LONGEST_NUMBER):
                 return match[0]
             number = int(digits) + int(offset)
             parts += [match.expand(text), f"_{number}" if number else ""]

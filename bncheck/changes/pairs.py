@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 _MOST_ALIGNED: Final = 400  # layers left on one side; aligning them is quadratic
 _DIGITS: Final = re.compile(r"(\d+)")
+_LONGEST_NUMBER: Final = 18  # digits; Python reads no number of thousands
 
 
 def pair_layers(before: Snapshot, after: Snapshot) -> Pairs:
@@ -289,11 +290,15 @@ def _signature(layer: Layer) -> Signature:
     return layer.channels, frozenset(layer.members)
 
 
+def _is_number(part: str) -> bool:
+    return part.isascii() and part.isdigit() and len(part) <= _LONGEST_NUMBER
+
+
 def _in_order(layers: Sequence[Layer]) -> list[Layer]:
     """Sort by names, in which 10 comes after 9."""
 
     def key(layer: Layer) -> list[tuple[int, str]]:
         parts = _DIGITS.split(layer.name)
-        return [(int(p), "") if p.isascii() and p.isdigit() else (-1, p) for p in parts]
+        return [(int(p), "") if _is_number(p) else (-1, p) for p in parts]
 
     return sorted(layers, key=key)
