@@ -17,7 +17,7 @@ ROOT = Path(__file__).parent.parent
 FIXTURES = ROOT / "fixtures"
 _MOST_VARIABLES = 24
 # What a variable of three float32s may hold: ones, zeros, trained, negative, not a number, huge.
-_VALUES = tuple(
+VALUES = tuple(
     b"".join(bytes.fromhex(each) for each in numbers.split())
     for numbers in (
         "0000803f 0000803f 0000803f",
@@ -76,7 +76,7 @@ def write_checkpoint(prefix: Path, names: Iterable[str], **extra: Raw) -> None:
         key = name.encode("utf-8", "surrogateescape")
         mark = zlib.crc32(key)
         if key and mark % 8 and len(tensors) < _MOST_VARIABLES:
-            tensors[key] = Raw(1, (3,), _VALUES[mark // 8 % len(_VALUES)])
-    tensors[b"other"] = Raw(1, (3,), _VALUES[2])
+            tensors[key] = Raw(1, (3,), VALUES[mark // 8 % len(VALUES)])
+    tensors[b"other"] = Raw(1, (3,), VALUES[2])
     tensors.update({name.encode(): tensor for name, tensor in extra.items()})
     write_bundle(prefix, tensors)

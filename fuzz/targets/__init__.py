@@ -19,6 +19,7 @@ from fuzz.targets import (
     state_file,
     table,
     tensor_slices,
+    two_checkpoints,
     weights_map,
 )
 
@@ -43,5 +44,6 @@ TARGETS: Final[dict[str, Target]] = {
         state_file,
         policy,
         baseline,
+        two_checkpoints,
     )
 }
