@@ -1,4 +1,4 @@
-"""Two checkpoints, compared by `diff` and mapped to each other by `map`, whatever their names are.
+"""Two checkpoints, compared by `diff`, mapped by `map`, and taken for a run by `history`.
 
 An input is JSON: of each checkpoint, the shapes and kinds of values by names.
 """
@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from bncheck.diffing import diff
+from bncheck.history.pipeline import HistoryOptions, history
 from bncheck.mapping import MapOptions, map_checkpoint
-from bncheck.report import diff_json, map_json
+from bncheck.report import diff_json, history_json, map_json
 from bncheck.report.diff_text import print_diff
+from bncheck.report.history_text import print_history
 from bncheck.report.map_python import to_python
 from bncheck.report.map_text import print_map
 from fuzz.json_tree import mutate_json, parsed
@@ -35,7 +37,7 @@ _ROLES = ("gamma", "beta", "moving_mean", "moving_variance")
 
 def _read(data: bytes, directory: Path, depth: Depth) -> None:
     both = parsed(data)
-    prefixes = [directory / "a", directory / "b"]
+    prefixes = [directory / "ckpt-1", directory / "ckpt-2"]
     for number, prefix in enumerate(prefixes):
         listed = both[number] if isinstance(both, list) and number < len(both) else {}
         with preparing():
@@ -47,9 +49,13 @@ def _read(data: bytes, directory: Path, depth: Depth) -> None:
         json.loads(diff_json.to_json(compared))
         json.loads(map_json.to_json(mapped))
         ast.parse(to_python(mapped))
+        run = history([before, after], HistoryOptions(jobs=1))
+        json.loads(history_json.to_json(run))
+        history_json.to_csv(run)
     if depth is Depth.REPORT:
         console = Console(file=StringIO(), width=100, highlight=False, emoji=False, markup=False)
         print_diff(compared, console, top=10, unicode=True)
+        print_history(run, console, top=10, unicode=True)
         print_map(mapped, console, everything=True, unicode=True)
 
 
