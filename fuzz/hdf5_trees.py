@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+from contextlib import suppress
 from typing import Any
 
 import h5py
@@ -75,27 +76,44 @@ def written(data: bytes) -> bytes:
 
 
 def _write(group: h5py.Group, tree: dict[str, Any], left: list[int]) -> None:
-    _write_attributes(group, tree.get("attributes", {}))
-    for name, each in tree.get("groups", {}).items():
+    """Write what there is in a tree; a part that h5py cannot write is left out."""
+    _write_attributes(group, tree)
+    for name, each in _parts(tree, "groups"):
         left[0] -= 1
         if left[0] < 0:
             raise NotWritableError
-        _write(group.create_group(name), each, left)
-    for name, each in tree.get("datasets", {}).items():
+        with suppress(*_NO_TREE):
+            _write(group.create_group(name), each, left)
+    for name, each in _parts(tree, "datasets"):
         left[0] -= 1
-        shape = tuple(each["shape"])
-        if left[0] < 0 or np.prod(shape, dtype=float) > _LARGEST:
+        if left[0] < 0:
             raise NotWritableError
-        dataset = group.create_dataset(name, shape, each["dtype"], fillvalue=each.get("fill"))
-        if each.get("value") is not None:
-            dataset[...] = each["value"]
-        _write_attributes(dataset, each.get("attributes", {}))
-    for name, (kind, target) in tree.get("links", {}).items():
-        link = {"soft": h5py.SoftLink, "hard": group.file.__getitem__}.get(kind)
-        group[name] = link(target) if link else h5py.ExternalLink("elsewhere.h5", target)
+        with suppress(*_NO_TREE):
+            _write_dataset(group, name, each)
+    for name, link in _parts(tree, "links"):
+        with suppress(*_NO_TREE):
+            kind, target = link
+            make = {"soft": h5py.SoftLink, "hard": group.file.__getitem__}.get(kind)
+            group[name] = make(target) if make else h5py.ExternalLink("elsewhere.h5", target)
 
 
-def _write_attributes(thing: Any, attributes: dict[str, Any]) -> None:
-    for name, value in attributes.items():
-        bytes_like = isinstance(value, list) and all(isinstance(each, str) for each in value)
-        thing.attrs[name] = [each.encode() for each in value] if bytes_like and value else value
+def _parts(tree: dict[str, Any], kind: str) -> list[tuple[str, Any]]:
+    parts = tree.get(kind, {})
+    return list(parts.items()) if isinstance(parts, dict) else []
+
+
+def _write_dataset(group: h5py.Group, name: str, described: dict[str, Any]) -> None:
+    shape = tuple(described["shape"])
+    if np.prod(shape, dtype=float) > _LARGEST:
+        raise ValueError
+    value = described.get("value")
+    data = None if value is None else np.full(shape, value, described["dtype"])
+    dataset = group.create_dataset(name, shape, described["dtype"], data)
+    _write_attributes(dataset, described)
+
+
+def _write_attributes(thing: Any, tree: dict[str, Any]) -> None:
+    for name, value in _parts(tree, "attributes"):
+        strings = isinstance(value, list) and all(isinstance(each, str) for each in value)
+        with suppress(*_NO_TREE):
+            thing.attrs[name] = [each.encode() for each in value] if strings and value else value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import socket
@@ -164,4 +165,7 @@ def test_trees_of_hdf5() -> None:
     tree = tree_in(file)
     assert tree_in(written(tree)) == tree
     with pytest.raises(NotWritableError):
-        written(b'{"groups": {"a": 1}}')
+        written(b"[]")
+    # What cannot be written is left out, and the rest is there.
+    partly = b'{"groups": {"a": 1}, "attributes": {"b": {}, "c": 2}, "datasets": {"d": {}}}'
+    assert json.loads(tree_in(written(partly)))["attributes"] == {"c": 2}

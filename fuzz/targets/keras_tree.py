@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import json
+from typing import TYPE_CHECKING, Any
 
 from fuzz.hdf5_trees import NotWritableError, tree_in, written
 from fuzz.json_tree import mutate_json
@@ -27,8 +28,29 @@ def _read(data: bytes, directory: Path, depth: Depth) -> None:
     read_hdf5(file, directory, depth)
 
 
+def _vector(value: float) -> dict[str, Any]:
+    return {"dtype": "<f4", "shape": [3], "value": value}
+
+
+def _small() -> Iterator[dict[str, Any]]:
+    """Yield a layer in each of Keras' two layouts, smaller than any model's."""
+    names = [f"bn/{role}:0" for role in ("gamma", "beta", "moving_mean", "moving_variance")]
+    inner = {"datasets": {name.partition("/")[2]: _vector(0.5) for name in names}}
+    config = {
+        "class_name": "Sequential",
+        "config": {"layers": [{"class_name": "BatchNormalization", "config": {"name": "bn"}}]},
+    }
+    layer = {"attributes": {"weight_names": names}, "groups": {"bn": inner}}
+    yield {"attributes": {"layer_names": ["bn"]}, "groups": {"bn": layer}}
+    weights = {"attributes": {"layer_names": ["bn"]}, "groups": {"bn": layer}}
+    yield {"attributes": {"model_config": json.dumps(config)}, "groups": {"model_weights": weights}}
+    variables = {"vars": {"datasets": {str(number): _vector(number) for number in range(4)}}}
+    yield {"groups": {"layers": {"groups": {"batch_normalization": {"groups": variables}}}}}
+
+
 def _seeds() -> Iterator[bytes]:
-    yield from map(tree_in, contents("keras[123]*/*/*.h5", most=10, longest=1 << 16))
+    yield from (json.dumps(tree).encode() for tree in _small())
+    yield from map(tree_in, contents("keras[123]*/*/*.h5", most=6, longest=1 << 16))
     yield from map(tree_in, contents("keras3/*/sharded/*.h5", most=4, longest=1 << 15))
 
 
