@@ -11,6 +11,7 @@ from bncheck.batchnorm.names import normalization_of
 from bncheck.batchnorm.others import count_kinds
 from bncheck.checkpoint import open_location
 from bncheck.checkpoint.locate import locate
+from bncheck.checkpoint.unchanged import unchanged
 from bncheck.errors import BncheckError, DamagedError, UnsupportedError
 from bncheck.graph import graph_beside, load_graph
 from bncheck.graph.model import COLLECTIONS
@@ -51,12 +52,16 @@ class Options:
 def inspect(path: str | os.PathLike[str], options: Options | None = None) -> Report:
     """Audit the checkpoint at a path.
 
-    Raises BncheckError where there is no checkpoint that can be read, or the graph that was asked
-    for cannot be. What is damaged beside a readable checkpoint (a shard, the graph found next to
-    it) is `skipped` in the report instead.
+    Raises BncheckError where there is no checkpoint that can be read, or it changes while it is
+    read, or the graph that was asked for cannot be read. What is damaged beside a readable
+    checkpoint (a shard, the graph found next to it) is `skipped` in the report instead.
     """
-    options = options or Options()
     location = locate(os.fspath(path))
+    with unchanged():
+        return _inspect(location, options or Options())
+
+
+def _inspect(location: Location, options: Options) -> Report:
     checkpoint = open_location(location)
     if not checkpoint.variables:
         raise DamagedError(checkpoint.path, "holds no variables at all")

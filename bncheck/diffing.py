@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from bncheck.changes.comparison import compare
 from bncheck.checkpoint import open_location
 from bncheck.checkpoint.locate import locate
+from bncheck.checkpoint.unchanged import unchanged
 from bncheck.errors import DamagedError
 from bncheck.report.diff_model import DiffReport
 from bncheck.report.model import FailOn, Skipped
@@ -52,11 +53,12 @@ def diff(
     """
     options = options or DiffOptions()
     places = [locate(os.fspath(path)) for path in (before, after)]
-    first, second = _snapshots(*places)
-    if options.layer is not None:
-        chosen = first.named(options.layer)
-        first, second = chosen, chosen if first is second else second.named(options.layer)
-    comparison = compare(first, second, options.tolerance)
+    with unchanged():
+        first, second = _snapshots(*places)
+        if options.layer is not None:
+            chosen = first.named(options.layer)
+            first, second = chosen, chosen if first is second else second.named(options.layer)
+        comparison = compare(first, second, options.tolerance)
     findings = _findings(comparison, all_rules())
     suppressed = 0
     if options.rules is not None:

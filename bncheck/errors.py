@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Final
+
+COPY_AGAIN: Final = "Copy the file again, or go back to an earlier checkpoint."
+
 
 class BncheckError(Exception):
     """Something that bncheck was given cannot be read; always the input's fault, never a bug.
@@ -45,6 +49,10 @@ class AmbiguousError(BncheckError):
 
 class DamagedError(BncheckError):
     """The file is of a known format and breaks that format's own rules."""
+
+
+class ChangedError(BncheckError):
+    """The file was replaced or written to while it was read: what was read belongs to no state."""
 
 
 class UnsupportedError(BncheckError):

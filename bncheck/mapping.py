@@ -16,6 +16,7 @@ from bncheck.checkpoint import open_location
 from bncheck.checkpoint.locate import locate
 from bncheck.checkpoint.model import Checkpoint
 from bncheck.checkpoint.object_graph import OBJECT_GRAPH
+from bncheck.checkpoint.unchanged import unchanged
 from bncheck.errors import DamagedError, NotFoundError, UnsupportedError
 from bncheck.graph import graph_beside, load_graph
 from bncheck.pairing import Pairing
@@ -57,10 +58,11 @@ def map_checkpoint(path: str, options: MapOptions | None = None) -> MapReport:
     """
     options = options or MapOptions()
     location = locate(path)
-    checkpoint = open_location(location)
-    if checkpoint.structure.problem:
-        raise DamagedError(checkpoint.path, checkpoint.structure.problem)
-    graph = _graph(location, options)
+    with unchanged():
+        checkpoint = open_location(location)
+        if checkpoint.structure.problem:
+            raise DamagedError(checkpoint.path, checkpoint.structure.problem)
+        graph = _graph(location, options)
     edits = options.renames
 
     def rename(name: str) -> str:

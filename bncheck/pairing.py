@@ -84,14 +84,17 @@ class Pairing:
 
     def _candidates(self) -> list[Candidate]:
         variables = self._checkpoint.variables
+        if self._graph is None:
+            return [
+                Candidate(key, called, variables[key].shape, variables[key].dtype)
+                for key, called in self.naming.names.items()
+            ]
         candidates = []
         for key, called in self.naming.names.items():
             saved_by_graph = self._own and key == called
             name = self._found.get(key, called) if saved_by_graph else called
             name = self._told_by_ops.get(name, name)
             candidates.append(Candidate(key, name, variables[key].shape, variables[key].dtype))
-        if self._graph is None:
-            return candidates
         there = {candidate.name for candidate in candidates} | set(self._found.values())
         naming = name_variables(self._graph.variables, self._graph.structure)
         return candidates + [

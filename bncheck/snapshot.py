@@ -7,14 +7,18 @@ from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from bncheck import limits
 from bncheck.batchnorm.layers import Known, Layer, build_layers
 from bncheck.batchnorm.names import Kind
 from bncheck.batchnorm.others import kind_of_variable, step_of, step_variables
+from bncheck.checkpoint.dtypes import numpy_dtype
+from bncheck.checkpoint.model import element_count
 from bncheck.checkpoint.object_graph import OBJECT_GRAPH
+from bncheck.errors import UnsupportedError
 from bncheck.pairing import Pairing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
     from bncheck.batchnorm.grouping import Group, Grouping
     from bncheck.batchnorm.objects import Naming
@@ -108,12 +112,14 @@ def take_snapshot(
     """Read the batch norm of an open checkpoint, told by its names, objects, and the graph's.
 
     `own` says that the graph is the one that was saved with the checkpoint. `groups` remembers the
-    layers of a checkpoint of the same variables.
+    layers of a checkpoint of the same variables. Raises UnsupportedError where they are too large.
     """
     pairing, grouping = (groups or Groups()).of(checkpoint, graph, own=own)
     steps = step_variables(checkpoint)
     saves = checkpoint.structure.saves
-    values = checkpoint.read(_names_to_read(grouping, [*steps, *([saves] if saves else [])]))
+    names = _names_to_read(grouping, [*steps, *([saves] if saves else [])])
+    _check_size(checkpoint, names)
+    values = checkpoint.read(names)
     known = Known(graph, pairing.graph_variables, pairing.naming.configs)
     step = step_of(values, steps)
     return Snapshot(
@@ -128,7 +134,22 @@ def take_snapshot(
     )
 
 
-def _names_to_read(grouping: Grouping, counters: Iterable[str]) -> Iterable[str]:
+def _check_size(checkpoint: Checkpoint, names: Iterable[str]) -> None:
+    """Refuse, before anything is read, values that no memory need hold."""
+    size = 0
+    for name in names:
+        variable = checkpoint.variables[name]
+        dtype = numpy_dtype(variable.dtype)
+        size += element_count(variable.shape) * (1 if dtype is None else dtype.itemsize)
+    if size > limits.LARGEST_VALUES:
+        raise UnsupportedError(
+            checkpoint.path,
+            f"has {size} bytes of what is called like batch norm, more than any model's",
+            remedy="Is it damaged, or are its weights called so? bncheck map reads no values.",
+        )
+
+
+def _names_to_read(grouping: Grouping, counters: Iterable[str]) -> Collection[str]:
     names = [
         candidate.key
         for each in grouping.layers

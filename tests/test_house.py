@@ -15,6 +15,8 @@ from tests.commands import FIXTURES, ROOT
 ORDER = [
     "version",
     "errors",
+    "limits",
+    "parallel",
     "proto",
     "checkpoint",
     "graph",
@@ -29,7 +31,7 @@ ORDER = [
     "audit",
     "mapping",
     "diffing",
-    "parallel",
+    "verifying",
     "history",
     "config",
     "gating",

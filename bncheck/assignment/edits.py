@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
+from bncheck import limits
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -12,7 +14,6 @@ if TYPE_CHECKING:
 # has one of its own, a name hardly ever.
 _SPLIT = re.compile(r"(?s)(?P<pattern>.*[^\\])=(?P<replacement>.*)")
 _NUMBER = re.compile(r"\{(\d+)([+-]\d+)\}")
-_LONGEST_NUMBER = 18  # digits; Python reads no number of thousands
 
 
 class Edit(NamedTuple):
@@ -37,7 +38,7 @@ class Edit(NamedTuple):
         parts = []
         for text, group, offset in zip(pieces[::3], pieces[1::3], pieces[2::3], strict=False):
             digits = (match[int(group)] or "").removeprefix("_") or "0"
-            if not (digits.isascii() and digits.isdigit() and len(digits) <= _LONGEST_NUMBER):
+            if not (digits.isascii() and digits.isdigit() and len(digits) <= limits.LONGEST_NUMBER):
                 return match[0]
             number = int(digits) + int(offset)
             parts += [match.expand(text), f"_{number}" if number else ""]

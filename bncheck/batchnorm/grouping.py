@@ -7,8 +7,9 @@ names and shapes, never values.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
+from bncheck import limits
 from bncheck.batchnorm.names import (
     AFFINE,
     STATISTICS,
@@ -26,9 +27,6 @@ from bncheck.checkpoint.dtypes import is_floating
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Iterator, Mapping
-
-
-_DEEPEST: Final = 64  # scopes of one name that are walked through
 
 
 class Candidate(NamedTuple):
@@ -75,9 +73,9 @@ def group(candidates: Iterable[Candidate], expected: Container[str] = ()) -> Gro
     debiased: dict[str, set[Role]] = {}
     counted: set[str] = set()
     for candidate in candidates:
-        scope, _, leaf = candidate.name.rpartition("/")
-        if leaf == "count":
-            counted.add(scope)  # keras.layers.Normalization and running moments of observations
+        if candidate.name.endswith("/count"):
+            # keras.layers.Normalization and running moments of observations
+            counted.add(candidate.name.rpartition("/")[0])
         helper = debiased_statistic(candidate.name)
         if helper is not None:
             for layer in _inner_scopes(helper[0]):
@@ -101,20 +99,17 @@ def _read(name: str, names: set[str], expected: Container[str]) -> Reading | Non
     A checkpoint that was released with its averaged weights alone has
     `gamma/ExponentialMovingAverage` and no `gamma`: the average is all there is of the variable.
     """
-    if keras_slot_owner(name) in names:
-        return None
     reading = read_name(name)
-    averaged = averaged_name(name)
-    if reading is not None or averaged is None:
-        return reading
-    if averaged not in names and averaged not in expected:
-        return read_name(averaged)
-    return None
+    if reading is None:
+        averaged = averaged_name(name)
+        if averaged is not None and averaged not in names and averaged not in expected:
+            reading = read_name(averaged)
+    return None if reading is None or keras_slot_owner(name) in names else reading
 
 
 def _inner_scopes(scope: str) -> Iterator[str]:
     """Yield a scope and all that it ends in: the layer's own is one of them."""
-    for _ in range(_DEEPEST):
+    for _ in range(limits.DEEPEST_SCOPE):
         if not scope:
             return
         yield scope
@@ -160,7 +155,7 @@ def _takes(
 
 def _outer_scopes(scope: str) -> Iterator[str]:
     """Yield the scopes around a scope, the nearest first."""
-    for _ in range(_DEEPEST):
+    for _ in range(limits.DEEPEST_SCOPE):
         scope = scope.rpartition("/")[0]
         if not scope:
             return
@@ -224,6 +219,8 @@ def _accept(
 ) -> Group:
     """Take over the claims that the rest of the group bears out."""
     name = scope or "(top level)"
+    if not number and all(reading.family is Family.STANDARD for reading, _ in claims.values()):
+        return Group(name, roles={role: candidate for role, (_, candidate) in claims.items()})
     accepted = Group(f"{name} #{number}" if number else name)
     sure = {role for role, (reading, _) in claims.items() if reading.family is not Family.WEAK}
     has_statistics = any(role in sure for role in STATISTICS)
@@ -296,10 +293,12 @@ class _Siblings:
         for candidate in candidates:
             scope, _, leaf = candidate.name.rpartition("/")
             owner = averaged_name(candidate.name)
-            if owner is not None and owner not in names and read_name(owner) is None:
-                scope = scope.rpartition("/")[0]  # the average of an op's output
-            elif owner is not None or not is_strange_leaf(leaf):
+            if owner is None and not is_strange_leaf(leaf):
                 continue
+            if owner is not None:
+                if owner in names or read_name(owner) is not None:
+                    continue
+                scope = scope.rpartition("/")[0]  # the average of an op's output
             if not candidate.dtype or is_floating(candidate.dtype):
                 self._shapes.setdefault(scope, set()).add(candidate.shape)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -50,8 +49,7 @@ class Status(str, Enum):
     UNREADABLE = "unreadable"
 
 
-@dataclass(frozen=True, slots=True)
-class Member:
+class Member(NamedTuple):
     """One role's variable: `variable` as the checkpoint has it, `graph_variable` as the graph does.
 
     `name` is its key, `label` what a person would call it. `initial` is whether all its elements
@@ -70,8 +68,7 @@ class Member:
     label: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Layer:
+class Layer(NamedTuple):
     """One batch normalization; `members` holds the roles that the checkpoint or the graph has.
 
     `config` is what the model's own configuration says of it.
@@ -163,36 +160,34 @@ def build_layers(
 
     `values` are those of the groups' variables that were read.
     """
-    readable = {
-        candidate.key: values.arrays[candidate.key]
+    arrays = values.arrays
+    readable = [
+        candidate.key
         for group in groups
         for candidate in group.roles.values()
-        if candidate.key in values.arrays and is_floating(variables[candidate.key].dtype)
-    }
-    summaries = dict(zip(readable, summarise(list(readable.values())), strict=True))
+        if candidate.key in arrays and is_floating(candidate.dtype)
+    ]
+    summaries = dict(zip(readable, summarise([arrays[key] for key in readable]), strict=True))
     layers = []
     for group in groups:
         config = known.config_of(group)
         members = {}
-        for role, candidate in group.roles.items():
-            graph_variable = known.graph_variables.get(candidate.key)
-            summary = summaries.get(candidate.key)
+        for role, (key, name, _, _, in_checkpoint) in group.roles.items():
+            graph_variable = known.graph_variables.get(key)
+            summary = summaries.get(key)
             expected = _expected(role, group.family, graph_variable, config)
+            initial = _is_initial(role, summary, expected)
+            restored = graph_variable is not None and graph_variable.restored
             members[role] = Member(
-                name=candidate.key,
-                variable=variables.get(candidate.key) if candidate.in_checkpoint else None,
-                graph_variable=graph_variable,
-                values=readable.get(candidate.key),
-                summary=summary,
-                initial=_is_initial(role, summary, expected),
-                moved=_moved(
-                    role,
-                    summary,
-                    expected,
-                    restored=graph_variable is not None and graph_variable.restored,
-                ),
-                expected=expected,
-                label=candidate.name,
+                key,
+                variables.get(key) if in_checkpoint else None,
+                graph_variable,
+                None if summary is None else arrays[key],
+                summary,
+                initial,
+                _moved(role, summary, expected, initial=initial, restored=restored),
+                expected,
+                name,
             )
         layers.append(_layer(group, members, known.graph, config))
     return layers
@@ -201,6 +196,17 @@ def build_layers(
 def _layer(
     group: Group, members: dict[Role, Member], graph: Graph | None, config: LayerConfig | None
 ) -> Layer:
+    ordered = {role: members[role] for role in _ROLES if role in members}
+    momentum, epsilon = _constants(members, graph, config) if graph or config else (None, None)
+    return Layer(
+        group.name, ordered, momentum, epsilon, group.zero_debiased, _status(ordered), config
+    )
+
+
+def _constants(
+    members: dict[Role, Member], graph: Graph | None, config: LayerConfig | None
+) -> tuple[float | None, float | None]:
+    """Return a layer's momentum and epsilon: the graph's word, else the configuration's."""
     names = [m.graph_variable.name for m in members.values() if m.graph_variable is not None]
     # A gradient step by hand (gamma -= rate * gradient) looks like an average, and is none.
     averaged = [
@@ -213,16 +219,7 @@ def _layer(
     if config is not None:
         momenta += [] if config.momentum is None else [config.momentum]
         epsilons += [] if config.epsilon is None else [config.epsilon]
-    ordered = {role: members[role] for role in _ROLES if role in members}
-    return Layer(
-        name=group.name,
-        members=ordered,
-        momentum=momenta[0] if momenta else None,
-        epsilon=epsilons[0] if epsilons else None,
-        zero_debiased=group.zero_debiased,
-        status=_status(ordered),
-        config=config,
-    )
+    return momenta[0] if momenta else None, epsilons[0] if epsilons else None
 
 
 def _is_initial(role: Role, summary: Summary | None, expected: float | None) -> bool | None:
@@ -260,7 +257,12 @@ def _expected(
 
 
 def _moved(
-    role: Role, summary: Summary | None, expected: float | None, *, restored: bool
+    role: Role,
+    summary: Summary | None,
+    expected: float | None,
+    *,
+    initial: bool | None,
+    restored: bool,
 ) -> bool | None:
     """Tell whether training changed a variable.
 
@@ -270,7 +272,7 @@ def _moved(
     """
     if summary is None or not summary.size:
         return None
-    if expected is not None and summary.is_all(expected):
+    if expected is not None and initial:
         return False
     if role not in ANY_AFFINE:
         return True
@@ -283,19 +285,18 @@ def _moved(
 
 def _status(members: Mapping[Role, Member]) -> Status:
     statistics = [members[role] for role in STATISTICS if role in members]
-    if len(statistics) < len(_statistics_of(members)) or any(
-        member.variable is None for member in statistics
-    ):
+    whole = len(statistics) == len(STATISTICS)
+    if not whole and len(statistics) < len(_statistics_of(members)):
         return Status.MISSING
-    if any(member.summary is None for member in statistics):
+    if [member for member in statistics if member.variable is None]:
+        return Status.MISSING
+    if [member for member in statistics if member.summary is None]:
         return Status.UNREADABLE
-    if any(_is_damaged(role, members[role].summary) for role in STATISTICS if role in members):
+    if [r for r in STATISTICS if r in members and _is_damaged(r, members[r].summary)]:
         return Status.DAMAGED
     if all(member.initial for member in statistics):
         return Status.UNTRAINED
-    if len(statistics) < len(STATISTICS):
-        return Status.TRAINED
-    return _status_of_both(*statistics)
+    return _status_of_both(*statistics) if whole else Status.TRAINED
 
 
 def _statistics_of(members: Mapping[Role, Member]) -> tuple[Role, ...]:

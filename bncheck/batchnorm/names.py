@@ -9,8 +9,12 @@ from __future__ import annotations
 
 import re
 from enum import Enum
-from functools import lru_cache
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_T = TypeVar("_T")
 
 
 class Role(str, Enum):
@@ -130,12 +134,34 @@ _COUNTERS: Final = re.compile(
     r"|iter(ations)?(_\d+)?|count|counter"
 )
 
+_AVERAGE: Final = "/ExponentialMovingAverage"
+_LONGEST_LEAF: Final = 200  # characters
+_MOST_LEAVES: Final = 1 << 12
 _WEIGHT: Final = re.compile(r"(kernel|weights?|bias(es)?|w|b|filters?|depthwise|pointwise)(_\d+)?")
 _OTHER_NORMALIZATION: Final = re.compile(
     r"(?i)(layer|instance|inst|group|weight|pixel|spectral|rms|ada)[_-]?norm"
     r"|virtual_batch|ada[_-]?in|(^|_)(ln|gn|vbn)\d*(_\d+)*($|_)"
 )
 _BATCH_NORMALIZATION: Final = re.compile(r"(?i)batch[_-]?norm|(^|[^a-z])bn([^a-z]|$)")
+
+
+class _Remembered(dict[str, _T]):
+    """What a function says of a name's last part: a checkpoint has few of them."""
+
+    def __init__(self, function: Callable[[str], _T]) -> None:
+        super().__init__()
+        self._function = function
+
+    def __missing__(self, leaf: str) -> _T:
+        said = self._function(leaf)
+        # Nobody's variable is called longer, and what is remembered stays in memory.
+        if len(leaf) < _LONGEST_LEAF and len(self) < _MOST_LEAVES:
+            self[leaf] = said
+        return said
+
+
+def _remembered(function: Callable[[str], _T]) -> Callable[[str], _T]:
+    return _Remembered(function).__getitem__
 
 
 def read_name(name: str) -> Reading | None:
@@ -150,15 +176,23 @@ def read_name(name: str) -> Reading | None:
         return _read_parent(scope, "moving_mean", "moving_variance", Family.AVERAGE)
     if leaf == "EMA":
         return _read_parent(scope, "mean", "variance", Family.STANDARD)
+    reading = _read_leaf(leaf)
+    if reading is None or not scope:
+        return reading
+    prefix = reading.scope
+    return Reading(f"{scope}/{prefix}" if prefix else scope, *reading[1:])
+
+
+@_remembered
+def _read_leaf(leaf: str) -> Reading | None:
+    """Read the last part of a name; the scope is what is in front of the role in that part."""
     match = _LEAF.fullmatch(leaf)
     if match is None:
         return None
-    prefix, leaf_role, number = match["prefix"], match["role"], match["number"] or ""
-    if prefix:
-        scope = f"{scope}/{prefix}" if scope else prefix
-    if leaf_role in _WEAK:
-        return Reading(scope, number, _WEAK[leaf_role], Family.WEAK)
-    return Reading(scope, number, _STANDARD[leaf_role], Family.STANDARD)
+    prefix, role, number = match["prefix"] or "", match["role"], match["number"] or ""
+    if role in _WEAK:
+        return Reading(prefix, number, _WEAK[role], Family.WEAK)
+    return Reading(prefix, number, _STANDARD[role], Family.STANDARD)
 
 
 def _read_parent(scope: str, mean: str, variance: str, family: Family) -> Reading | None:
@@ -190,8 +224,7 @@ def _read_moments(op: str) -> Reading | None:
 
 def averaged_name(name: str) -> str | None:
     """Return the variable whose moving average a name stands for, None for other names."""
-    variable, _, leaf = name.rpartition("/")
-    return variable if leaf == "ExponentialMovingAverage" and variable else None
+    return (name.removesuffix(_AVERAGE) or None) if name.endswith(_AVERAGE) else None
 
 
 def debiased_statistic(name: str) -> tuple[str, Role] | None:
@@ -201,8 +234,10 @@ def debiased_statistic(name: str) -> tuple[str, Role] | None:
     below the scope that it is called in: `bn/bn/moving_mean/biased`. contrib debiases the mean
     alone, Keras 2.1 both.
     """
+    if not name.endswith(("/biased", "/local_step")):
+        return None
     parts = name.split("/")
-    if len(parts) < 3 or parts[-1] not in ("biased", "local_step"):
+    if len(parts) < 3:
         return None
     role = _STANDARD.get(parts[-2])
     return ("/".join(parts[:-2]), role) if role in STATISTICS and role is not None else None
@@ -219,18 +254,25 @@ class Kind(Enum):
     DESCRIPTION = "object graph"
 
 
-@lru_cache(maxsize=1 << 16)  # the checkpoints of a run have their names in common
 def kind_of(name: str) -> Kind:
     """Return what kind of variable a name outside of any layer stands for."""
     leaf = name.rpartition("/")[2]
+    kind = _kind_of_leaf(leaf)
+    if kind is Kind.SLOT and leaf == name:
+        kind = Kind.WEIGHT  # a slot stands below its variable
+    # tf.keras' optimizers: training/Adam/conv/kernel/m
+    keras = leaf in _KERAS_SLOTS and any(map(is_slot_leaf, name.split("/")[:-1]))
+    keras = keras or keras_slot_owner(name) is not None
+    return Kind.SLOT if kind is Kind.WEIGHT and keras else kind
+
+
+@_remembered
+def _kind_of_leaf(leaf: str) -> Kind:
     if leaf in _SHADOW_LEAVES:
         return Kind.SHADOW
     if _COUNTERS.fullmatch(leaf):
         return Kind.COUNTER
-    # tf.keras' optimizers: training/Adam/conv/kernel/m
-    keras = leaf in _KERAS_SLOTS and any(map(is_slot_leaf, name.split("/")[:-1]))
-    keras = keras or keras_slot_owner(name) is not None
-    return Kind.SLOT if keras or ("/" in name and is_slot_leaf(leaf)) else Kind.WEIGHT
+    return Kind.SLOT if is_slot_leaf(leaf) else Kind.WEIGHT
 
 
 def keras_slot_owner(name: str) -> str | None:
@@ -244,11 +286,13 @@ def keras_slot_owner(name: str) -> str | None:
     return parts[2]
 
 
+@_remembered
 def is_slot_leaf(leaf: str) -> bool:
     """Whether the last part of a name is an optimizer's: `Adam_1`, `Momentum`, or another."""
     return leaf not in _SHADOW_LEAVES and _SLOT.fullmatch(leaf) is not None
 
 
+@_remembered
 def is_strange_leaf(leaf: str) -> bool:
     """Whether the last part of a name is none that layers, optimizers or helpers use."""
     known = _LEAF.fullmatch(leaf) or _COUNTERS.fullmatch(leaf) or _WEIGHT.fullmatch(leaf)

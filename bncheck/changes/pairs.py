@@ -11,6 +11,7 @@ from collections import Counter
 from difflib import SequenceMatcher
 from typing import TYPE_CHECKING, Final
 
+from bncheck import limits
 from bncheck.assignment import counterparts
 from bncheck.assignment.edits import apply_all, is_literal
 from bncheck.assignment.matching import unique
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
 
 _MOST_ALIGNED: Final = 400  # layers left on one side; aligning them is quadratic
 _DIGITS: Final = re.compile(r"(\d+)")
-_LONGEST_NUMBER: Final = 18  # digits; Python reads no number of thousands
 
 
 def pair_layers(before: Snapshot, after: Snapshot) -> Pairs:
@@ -291,7 +291,7 @@ def _signature(layer: Layer) -> Signature:
 
 
 def _is_number(part: str) -> bool:
-    return part.isascii() and part.isdigit() and len(part) <= _LONGEST_NUMBER
+    return part.isascii() and part.isdigit() and len(part) <= limits.LONGEST_NUMBER
 
 
 def _in_order(layers: Sequence[Layer]) -> list[Layer]:

@@ -14,7 +14,7 @@ import numpy as np
 from bncheck.batchnorm.names import Kind
 from bncheck.changes.model import Others
 from bncheck.changes.values import is_copy, is_near
-from bncheck.checkpoint.checksums import masked_crc32c
+from bncheck.checkpoint.checksums import crc32c
 from bncheck.checkpoint.dtypes import numpy_dtype
 from bncheck.checkpoint.model import element_count
 
@@ -144,7 +144,7 @@ class _Verdicts:
             if other not in theirs:
                 continue
             if key in one_sided:
-                self.same[key] = masked_crc32c(theirs[other].tobytes()) == one_sided[key]
+                self.same[key] = crc32c(theirs[other].tobytes()) == one_sided[key]
             elif key in mine:
                 self.same[key] = self._is_same(mine[key], theirs[other])
 

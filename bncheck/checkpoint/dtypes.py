@@ -6,6 +6,7 @@ integers are ml_dtypes', which NumPy lacks; 4-bit integers take a whole byte eac
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -58,10 +59,11 @@ _NOT_NUMERIC: Final = frozenset(("string", "resource", "variant"))
 
 def dtype_name(number: int) -> str:
     """Return TensorFlow's name of a DataType, without `_ref`; `DataType(N)` where N is unknown."""
-    plain = number - _REFERENCE if number > _REFERENCE else number
-    return NAMES.get(plain, f"DataType({number})")
+    known = NAMES.get(number) or NAMES.get(number - _REFERENCE)
+    return known or f"DataType({number})"
 
 
+@lru_cache(maxsize=256)
 def numpy_dtype(name: str) -> np.dtype[Any] | None:
     """Return the little-endian NumPy type of a DataType's name, None where it has no fixed size.
 

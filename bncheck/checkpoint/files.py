@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from bncheck.errors import DamagedError, NotACheckpointError, NotFoundError
+from bncheck.checkpoint.unchanged import see
+from bncheck.errors import ChangedError, DamagedError, NotACheckpointError, NotFoundError
 
 if TYPE_CHECKING:
     from types import TracebackType
 
+# Several threads may read one file where no read moves its position.
+READS_IN_PARALLEL: Final = hasattr(os, "pread")
 _GIT_LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 
 
@@ -18,7 +22,8 @@ class RegularFile:
     """One open file of known size, read at offsets.
 
     Raises NotFoundError where it is absent or may not be opened, NotACheckpointError where it is a
-    directory, a FIFO or a device: opening those can block or never end.
+    directory, a FIFO or a device: opening those can block or never end. Within `unchanged`,
+    ChangedError where it is another one than before.
     """
 
     def __init__(self, path: str) -> None:
@@ -37,6 +42,11 @@ class RegularFile:
             os.close(self._descriptor)
             raise NotACheckpointError(path, "is not a regular file")
         self.size = status.st_size
+        try:
+            see(path, status)
+        except ChangedError:
+            os.close(self._descriptor)
+            raise
 
     def __enter__(self) -> RegularFile:
         return self
@@ -66,13 +76,11 @@ class RegularFile:
                 f"ends at byte {self.size}, but {what} should be at {offset} to {offset + size}",
                 remedy=self.lfs_remedy() or "The copy is incomplete: copy the file again.",
             )
-        os.lseek(self._descriptor, offset, os.SEEK_SET)
         chunks: list[bytes] = []
         missing = size
         while missing:
-            # One read call returns at most about 2 GiB on Linux, whatever was asked for.
             try:
-                chunk = os.read(self._descriptor, min(missing, 1 << 30))
+                chunk = self._read_some(offset + size - missing, missing)
             except OSError as error:
                 raise DamagedError(
                     self.path,
@@ -89,6 +97,30 @@ class RegularFile:
             chunks.append(chunk)
             missing -= len(chunk)
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+    def _read_some(self, offset: int, size: int) -> bytes:
+        # One call returns at most about 2 GiB on Linux, whatever was asked for.
+        size = min(size, 1 << 30)
+        if READS_IN_PARALLEL:
+            return os.pread(self._descriptor, size, offset)
+        os.lseek(self._descriptor, offset, os.SEEK_SET)
+        return os.read(self._descriptor, size)
+
+    def stored_from(self, offset: int) -> tuple[int, int]:
+        """Return where the next bytes start and end that are no hole of a sparse file.
+
+        Both are the file's size where there are none. A file system that knows no holes has none.
+        """
+        if offset >= self.size:
+            return self.size, self.size
+        if not hasattr(os, "SEEK_DATA"):
+            return offset, self.size
+        try:
+            start = os.lseek(self._descriptor, offset, os.SEEK_DATA)
+            return start, os.lseek(self._descriptor, start, os.SEEK_HOLE)
+        except OSError as error:
+            # ENXIO: there is no data behind the offset.
+            return (self.size, self.size) if error.errno == errno.ENXIO else (offset, self.size)
 
     def lfs_remedy(self) -> str:
         """Return what to do if the file is a Git LFS pointer; empty if it is none."""

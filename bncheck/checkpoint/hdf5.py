@@ -2,10 +2,9 @@
 
 HDF5 can point outside of its file (external links, external storage, virtual datasets), declare
 terabytes that are stored in no byte, and link its groups in circles. Keras writes none of that, so
-every such file is refused as soon as it is opened. The limits are those of Keras' own loader
-(keras/src/saving/saving_lib.py, safe_get_h5_dataset) where it has any. The HDF5 library is C code:
-beyond the one loop that a single damaged byte leads into (hdf5_heap.py), a file made to break the
-library itself is not what can be checked here.
+every such file is refused as soon as it is opened. The HDF5 library is C code: beyond what a single
+damaged byte leads into (hdf5_heap.py, hdf5_strings.py), a file made to break the library itself is
+not what can be checked here.
 """
 
 from __future__ import annotations
@@ -19,11 +18,13 @@ from typing import TYPE_CHECKING, Final, cast
 
 import numpy as np
 
+from bncheck import limits
 from bncheck.checkpoint.dtypes import NAMES, numpy_dtype
 from bncheck.checkpoint.files import RegularFile
 from bncheck.checkpoint.hdf5_errors import Hdf5Errors
 from bncheck.checkpoint.hdf5_heap import HeapGuard
 from bncheck.checkpoint.hdf5_strings import Headers
+from bncheck.checkpoint.hdf5_superblock import end_of
 from bncheck.checkpoint.model import Variable, decode_name, element_count, quoted
 from bncheck.checkpoint.sniff import is_hdf5
 from bncheck.checkpoint.window import Window
@@ -35,16 +36,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-# Every limit on what a file may make bncheck do.
-MOST_LINKS: Final = 2_000_000  # groups and datasets; the largest models have some ten thousand
-DEEPEST: Final = 100  # groups within groups
-LARGEST_PATHS: Final = 64  # bytes of all paths together, as a multiple of the file's own
-LONGEST_ATTRIBUTE: Final = 1 << 26  # bytes; a model_config of 10,000 layers takes 10 MB
-MOST_STRINGS: Final = 1 << 20  # elements of an attribute
-LONGEST_LIST: Final = 1 << 28  # bytes of them, where each may be as long as the longest
-BOMB_FLOOR: Final = 1 << 32  # bytes that a dataset may declare without storing a thousandth of them
-BOMB_RATIO: Final = 1000
-MOST_UNSTORED: Final = 1 << 24  # bytes to read that way, from all datasets together
 # Deflate, shuffle, Fletcher32, szip, n-bit, scale-offset, and the LZF that comes with h5py. For any
 # other, HDF5 would look for a plugin on this machine and load it.
 _FILTERS: Final = frozenset((1, 2, 3, 4, 5, 6, 32000))
@@ -81,9 +72,10 @@ class Hdf5File(Hdf5Errors):
             self._close_own()
             raise
         self.size = self._guard.seek(0, os.SEEK_END)
+        self._headers = Headers(self, self._guard.at, self._file.userblock_size, self.size)
         self._last: tuple[bytes, Any] | None = None  # the group that was opened last, by its path
         self._stored_left = self.size
-        self._unstored_left = MOST_UNSTORED
+        self._unstored_left = limits.MOST_UNSTORED
 
     def __enter__(self) -> Hdf5File:
         return self
@@ -138,12 +130,12 @@ class Hdf5File(Hdf5Errors):
         with self._errors("its root group cannot be read"):
             seen = {h5o.get_info(self._file.id).addr: b"/"}
         pending = [(b"", 0)]
-        left = LARGEST_PATHS * self.size
+        left = limits.PATHS_RATIO * self.size
         while pending:
             parent, depth = pending.pop()
             with self._errors(f"the group {_shown(parent)} cannot be read"):
                 group = h5g.open(self._file.id, parent or b"/")
-            for name, kind, address in self._links(group, parent, MOST_LINKS - len(seen)):
+            for name, kind, address in self._links(group, parent, limits.MOST_LINKS - len(seen)):
                 path = parent + b"/" + name if parent else name
                 left -= len(path)
                 if left < 0:
@@ -157,8 +149,8 @@ class Hdf5File(Hdf5Errors):
                 with self._errors(f"{_shown(path)} cannot be opened"):
                     opened = h5o.open(group, name)
                 if isinstance(opened, h5g.GroupID):
-                    if depth == DEEPEST:
-                        raise self.damaged(f"nests its groups deeper than {DEEPEST}")
+                    if depth == limits.DEEPEST_GROUP:
+                        raise self.damaged(f"nests its groups deeper than {limits.DEEPEST_GROUP}")
                     groups[decode_name(path)] = None
                     pending.append((path, depth + 1))
                 else:
@@ -184,7 +176,7 @@ class Hdf5File(Hdf5Errors):
         with self._errors(f"the group {_shown(parent)} cannot be listed"):
             group.links.iterate(take, info=True)
         if len(links) > most:
-            raise self.damaged(f"holds more than {MOST_LINKS} groups and datasets")
+            raise self.damaged(f"holds more than {limits.MOST_LINKS} groups and datasets")
         return links
 
     def _variable(self, opened: Any, path: str) -> Variable:
@@ -207,7 +199,7 @@ class Hdf5File(Hdf5Errors):
             raise self.unsupported(f"{quoted(path)} keeps its values in another file")
         shape = (0,) if shape is None else tuple(shape)
         declared = element_count(shape) * item
-        if declared > BOMB_FLOOR and declared > BOMB_RATIO * stored:
+        if declared > limits.DATASET_FLOOR and declared > limits.DATASET_RATIO * stored:
             raise self.damaged(f"{quoted(path)} declares {declared} bytes, and {stored} are stored")
         return Variable(path, self._type_name(opened, path), shape)
 
@@ -284,7 +276,7 @@ class Hdf5File(Hdf5Errors):
 
     def _attribute(self, opened: Any, owner: str, name: str) -> list[str] | None:
         """Return the strings of an attribute, whose size is checked before it is read."""
-        from h5py import check_string_dtype, h5a
+        from h5py import check_string_dtype, h5a, h5o
 
         what = f"the attribute {name!r} of {quoted(owner)}"
         with self._errors(f"{what} cannot be read"):
@@ -293,39 +285,27 @@ class Hdf5File(Hdf5Errors):
             attribute = h5a.open(opened, name.encode())
             shape, dtype = attribute.shape, attribute.dtype
         count = 0 if shape is None else element_count(shape)
-        if count > MOST_STRINGS or count * dtype.itemsize > LONGEST_ATTRIBUTE:
+        if count > limits.MOST_STRINGS or count * dtype.itemsize > limits.LONGEST_ATTRIBUTE:
             raise self.damaged(f"{what} declares {count} elements of {dtype.itemsize} bytes")
         if not count:
             return []
-        string = check_string_dtype(dtype)
-        if string is None:
+        if (string := check_string_dtype(dtype)) is None:
             raise self.damaged(f"{what} is no string")
-        # A list may name one long string a thousand times, and its elements tell no lengths before
-        # they are read: the longest one that was loaded, times their number, is what it could take.
-        longest = min(LONGEST_ATTRIBUTE, LONGEST_LIST // count)
+        # A list may name one long string a thousand times: the longest one that was loaded, times
+        # their number, is what it could take.
+        longest = min(limits.LONGEST_ATTRIBUTE, limits.LONGEST_STRINGS // count)
         if string.length is None and self._guard.longest > longest:
             # That may be another attribute's, so that only what this one loads counts.
             with Hdf5File(self.path, self._given, self._member) as again:
                 return again._attribute(again._object(owner), owner, name)
         if string.length is None:
-            self._check_lengths(opened, name, count, what)
+            with self._errors(f"{what} cannot be read"):
+                address = h5o.get_info(opened).addr  # which may load strings, too
+            self._headers.check(address, name, count, what)
         elements = np.empty(shape, dtype)
         with self._errors(f"{what} cannot be read"), self._guard.at_most(longest):
             attribute.read(elements)
         return [decode_name(bytes(element)) for element in elements.flat]
-
-    def _check_lengths(self, opened: Any, name: str, count: int, what: str) -> None:
-        """Refuse strings that claim to be longer than the file, before there is room for them."""
-        from h5py import h5o
-
-        with self._errors(f"{what} cannot be read"):
-            address = h5o.get_info(opened).addr
-            base = self._file.userblock_size
-        lengths = Headers(self._guard.at, base, self.size).lengths(address, name.encode(), count)
-        if lengths is None:
-            raise self.unsupported(f"{what} is not stored beside it")
-        if max(lengths) > min(self.size, LONGEST_ATTRIBUTE):
-            raise self.damaged(f"{what} declares a string of {max(lengths)} bytes")
 
     def _object(self, path: str) -> Any:
         from h5py import h5o
@@ -359,11 +339,36 @@ class Hdf5File(Hdf5Errors):
             array: NDArray[Any] = np.asarray(Dataset(opened)[()])
             return array.view(dtype) if array.dtype.kind == "V" else array.astype(dtype, copy=False)
 
+    @property
+    def end(self) -> int:
+        """The first byte behind all that belongs to the file, as its superblock has it."""
+        return end_of(self._guard.at)
+
+    def check_stored(self, variable: Variable) -> int:
+        """Check that a dataset's values are there, and return the bytes that they take.
+
+        What is stored in one piece only has to lie in the file; chunks are unpacked one by one, and
+        checked by their filters. Raises DamagedError or UnsupportedError.
+        """
+        from h5py import Dataset
+
+        opened = self._opened(encoded(variable.name))
+        dataset = Dataset(opened)
+        with self._errors("it cannot be read"):
+            size: int = opened.get_storage_size()
+            place = opened.get_offset()
+            chunks = [] if dataset.chunks is None or not dataset.size else dataset.iter_chunks()
+            for chunk in chunks:
+                dataset[chunk]
+        if place is not None and place + size > self.size:
+            raise self.damaged(f"its values end at byte {place + size}, the file at {self.size}")
+        return size
+
     def _spend(self, declared: int, opened: Any) -> None:
         """Refuse what takes more memory than the file accounts for; each dataset is read once."""
         with self._errors("it cannot be read"):
             stored = opened.get_storage_size()
-        unstored = max(0, declared - BOMB_RATIO * stored)
+        unstored = max(0, declared - limits.DATASET_RATIO * stored)
         if unstored > self._unstored_left:
             raise self.damaged(f"it declares {declared} bytes, and {stored} are stored")
         if stored > self._stored_left:

@@ -71,7 +71,7 @@ class HeapGuard(ReadOnlyStream):
             self._most = before
 
     def at(self, offset: int, size: int) -> bytes:
-        """Return the bytes at a place, fewer at the file's end; the position stays."""
+        """Return the bytes at a place, fewer where the file ends."""
         self._stream.seek(offset)
         return self._stream.read(size)
 

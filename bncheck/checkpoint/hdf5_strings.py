@@ -10,8 +10,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from bncheck import limits
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from bncheck.checkpoint.hdf5_errors import Hdf5Errors
 
 _ATTRIBUTE: Final = 12
 _CONTINUATION: Final = 16
@@ -30,12 +34,30 @@ class _Block(NamedTuple):
 
 
 class Headers:
-    """Object headers, read by `read` (a place and a number of bytes) from `base` on."""
+    """The object headers of a file of `size` bytes, read by `read`: a place, how many bytes.
 
-    def __init__(self, read: Callable[[int, int], bytes], base: int, size: int) -> None:
+    Addresses count from `base`; `errors` makes the errors that name the file.
+    """
+
+    def __init__(
+        self, errors: Hdf5Errors, read: Callable[[int, int], bytes], base: int, size: int
+    ) -> None:
+        self._errors = errors
         self._read = read
         self._base = base
         self._size = size
+
+    def check(self, address: int, name: str, count: int, what: str) -> None:
+        """Refuse strings that claim to be longer than the file, before there is room for them.
+
+        Raises DamagedError then, and UnsupportedError where the attribute is not in the header.
+        """
+        lengths = self.lengths(address, name.encode(), count)
+        if lengths is None:
+            raise self._errors.unsupported(f"{what} is not stored beside it")
+        longest = max(lengths)
+        if longest > min(self._size, limits.LONGEST_ATTRIBUTE):
+            raise self._errors.damaged(f"{what} declares a string of {longest} bytes")
 
     def lengths(self, address: int, name: bytes, count: int) -> list[int] | None:
         """Return the lengths that an attribute of `count` strings claims for them.

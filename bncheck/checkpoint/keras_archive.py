@@ -11,21 +11,19 @@ it would take longer than all the rest, and damage shows only where HDF5 sees it
 
 from __future__ import annotations
 
-import io
 import os
 import re
-import zlib
-from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Final, NamedTuple, cast
+from typing import TYPE_CHECKING, Final
 
+from bncheck import limits
 from bncheck.checkpoint.files import RegularFile
 from bncheck.checkpoint.hdf5 import Hdf5File
-from bncheck.checkpoint.keras_config import LARGEST, load_json, read_config
+from bncheck.checkpoint.keras_config import load_json, read_config
 from bncheck.checkpoint.keras_weights import open_weights
 from bncheck.checkpoint.location import listed
 from bncheck.checkpoint.model import quoted
-from bncheck.checkpoint.window import Window
+from bncheck.checkpoint.zip_archive import Zip
 from bncheck.errors import (
     BncheckError,
     DamagedError,
@@ -35,9 +33,8 @@ from bncheck.errors import (
 )
 
 if TYPE_CHECKING:
-    import zipfile
-    from collections.abc import Collection, Iterator
-    from typing import Any, BinaryIO
+    from collections.abc import Collection
+    from typing import Any
 
     from bncheck.checkpoint.hdf5 import Source
     from bncheck.checkpoint.hdf5_checkpoint import Hdf5Checkpoint
@@ -47,20 +44,6 @@ CONFIG: Final = "config.json"
 WEIGHTS: Final = "model.weights.h5"
 WEIGHTS_MAP: Final = "model.weights.json"
 PICKLED: Final = "model.weights.npz"
-
-# Every limit on what an archive may make bncheck do; those of its JSON are keras_config's.
-LARGEST_UNPACKED: Final = 1 << 30  # bytes of a compressed member, which has to fit into memory
-LARGEST_CHECKED: Final = 1 << 26  # bytes of a stored member whose CRC-32 is computed
-LARGEST_ZIP_DIRECTORY: Final = 1 << 24  # bytes; zipfile reads it at once
-BOMB_FLOOR: Final = 1 << 24  # bytes that a member may unpack to, however little it was packed into
-BOMB_RATIO: Final = 1000  # deflate itself ends at 1032, and does that for zeros alone
-
-_CHUNK: Final = 1 << 20
-_STORED: Final = 0
-_DEFLATED: Final = 8
-_ENCRYPTED: Final = 1  # a flag bit
-_LOCAL_HEADER: Final = 30
-_COPY_AGAIN: Final = "Copy the file again."
 
 
 def open_archive(path: str) -> Hdf5Checkpoint:
@@ -110,10 +93,10 @@ def _open_shards(
 
 def is_weights_map(file: RegularFile) -> bool:
     """Whether a file is the map of weights in shards; no other JSON maps weights to HDF5 files."""
-    if file.size > LARGEST or not file.head(1024).lstrip().startswith(b"{"):
+    if file.size > limits.LARGEST_JSON or not file.head(1024).lstrip().startswith(b"{"):
         return False
     try:
-        weight_map = _weight_map(file.head(LARGEST), file.path, "it")
+        weight_map = _weight_map(file.head(limits.LARGEST_JSON), file.path, "it")
     except BncheckError:
         return False
     return any(".h5" in str(value) for value in weight_map.values())
@@ -153,176 +136,11 @@ class _Directory:
 
     def read(self, name: str) -> bytes:
         with RegularFile(os.path.join(self.path, name)) as file:
-            if file.size > LARGEST:
+            if file.size > limits.LARGEST_JSON:
                 raise DamagedError(
                     file.path, f"is {file.size} bytes long, more than any model needs"
                 )
-            return file.head(LARGEST)
+            return file.head(limits.LARGEST_JSON)
 
     def source(self, name: str) -> Source:
         return partial(Hdf5File, os.path.join(self.path, name))
-
-
-class _Member(NamedTuple):
-    """A member of a zip archive, as the archive's directory describes it.
-
-    `path` is the archive, `offset` the place of the member's own header, `packed` the bytes that
-    it takes there, `size` those that it unpacks to.
-    """
-
-    path: str
-    name: str
-    offset: int
-    packed: int
-    size: int
-    crc: int
-    method: int
-
-    def check_size(self, largest: int) -> None:
-        """Refuse what would unpack to more than it may, before anything is unpacked."""
-        bomb = self.size > BOMB_FLOOR and self.size > BOMB_RATIO * self.packed
-        if self.size > largest or bomb:
-            raise self.damaged(f"declares {self.size} bytes in {self.packed}")
-
-    def window(self, file: RegularFile) -> Window:
-        """Return the member's bytes as they are stored."""
-        header = file.read(self.offset, _LOCAL_HEADER, f"the header of {self.name}")
-        lengths = int.from_bytes(header[26:28], "little") + int.from_bytes(header[28:30], "little")
-        start = self.offset + _LOCAL_HEADER + lengths
-        if header[:4] != b"PK\x03\x04" or start + self.packed > file.size:
-            raise self.damaged("is not where the archive says")
-        if self.method == _STORED and self.packed != self.size:
-            raise self.damaged("is stored, and declares two sizes")
-        return Window(file, start, self.packed)
-
-    def chunks(self, file: RegularFile) -> Iterator[bytes]:
-        """Yield the content in pieces, and check its length and its CRC-32 at the end."""
-        length = crc = 0
-        for chunk in self._inflated(self.window(file)):
-            length += len(chunk)
-            crc = zlib.crc32(chunk, crc)
-            if length > self.size:
-                break
-            yield chunk
-        if length != self.size:
-            relation = "longer" if length > self.size else "shorter"
-            raise self.damaged(f"is {relation} than the archive says")
-        if crc != self.crc:
-            raise self.damaged("does not have the CRC-32 that the archive says")
-
-    def _inflated(self, window: Window) -> Iterator[bytes]:
-        if self.method == _STORED:
-            while chunk := window.read(_CHUNK):
-                yield chunk
-            return
-        inflate = zlib.decompressobj(-zlib.MAX_WBITS)
-        while not inflate.eof:
-            packed = inflate.unconsumed_tail or window.read(_CHUNK)
-            try:
-                chunk = inflate.decompress(packed, _CHUNK)
-            except zlib.error as error:
-                raise self.damaged(f"cannot be unpacked: {error}") from None
-            if not packed and not chunk:
-                return
-            yield chunk
-
-    def content(self, file: RegularFile) -> io.BytesIO:
-        """Return the content in memory, once: in pieces, each dropped when it was appended."""
-        content = io.BytesIO()
-        for chunk in self.chunks(file):
-            content.write(chunk)
-        content.seek(0)
-        return content
-
-    def damaged(self, what: str) -> DamagedError:
-        return DamagedError(self.path, f"{self.name} {what}", remedy=_COPY_AGAIN)
-
-
-class Zip:
-    """A zip archive whose members are read without unpacking it to disk.
-
-    Raises DamagedError where it breaks the format, and UnsupportedError where a member is encrypted
-    or compressed by anything but deflate.
-    """
-
-    def __init__(self, path: str) -> None:
-        import zipfile  # 9 ms, and only Keras' archives need it
-
-        self.path = path
-        self._file = RegularFile(path)
-        try:
-            stream = Window(self._file, 0, self._file.size, LARGEST_ZIP_DIRECTORY)
-            infos = zipfile.ZipFile(cast("BinaryIO", stream)).infolist()
-        except (zipfile.BadZipFile, EOFError, OSError, ValueError, RuntimeError) as error:
-            self._file.close()
-            raise DamagedError(
-                path, f"is a damaged zip archive: {error}", remedy=_COPY_AGAIN
-            ) from None
-        except BaseException:
-            self._file.close()
-            raise
-        self._infos = {info.filename: info for info in infos}
-        # Which of them is meant depends on who reads the archive.
-        self._twice = {info.filename for info in infos if info is not self._infos[info.filename]}
-
-    def __enter__(self) -> Zip:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
-
-    def members(self) -> Collection[str]:
-        """Return the names of the members."""
-        return self._infos.keys()
-
-    def _member(self, name: str) -> _Member:
-        info: zipfile.ZipInfo | None = self._infos.get(name)
-        if info is None:
-            raise NotFoundError(self.path, f"there is no {quoted(name)} in the archive")
-        if name in self._twice:
-            raise DamagedError(self.path, f"holds {name} twice")
-        if info.flag_bits & _ENCRYPTED:
-            raise UnsupportedError(self.path, f"{name} is encrypted")
-        if info.compress_type not in (_STORED, _DEFLATED):
-            raise UnsupportedError(
-                self.path,
-                f"{name} is compressed by the method {info.compress_type}",
-                remedy="Keras compresses nothing: zip the files again without compression.",
-            )
-        return _Member(
-            self.path,
-            name,
-            info.header_offset,
-            info.compress_size,
-            info.file_size,
-            info.CRC,
-            info.compress_type,
-        )
-
-    def read(self, name: str) -> bytes:
-        """Return the content of a member that is JSON, whose CRC-32 is checked."""
-        member = self._member(name)
-        member.check_size(LARGEST)
-        return member.content(self._file).getvalue()
-
-    def source(self, name: str) -> Source:
-        """Return what opens a member as an HDF5 file, on its own and as often as is wanted.
-
-        The archive's directory is read no more for it.
-        """
-        member = self._member(name)
-        if member.method == _DEFLATED:
-            member.check_size(LARGEST_UNPACKED)
-        elif member.size <= LARGEST_CHECKED:
-            for _ in member.chunks(self._file):
-                pass
-        return partial(_open_member, member)
-
-
-@contextmanager
-def _open_member(member: _Member) -> Iterator[Hdf5File]:
-    with RegularFile(member.path) as file:
-        deflated = member.method == _DEFLATED
-        stream = member.content(file) if deflated else cast("BinaryIO", member.window(file))
-        with Hdf5File(member.path, stream, member.name) as opened:
-            yield opened

@@ -13,6 +13,7 @@ import math
 import re
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from bncheck import limits
 from bncheck.checkpoint.structure import LayerConfig
 from bncheck.errors import DamagedError
 
@@ -20,9 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from typing import Any
 
-LARGEST: Final = 1 << 26  # bytes of JSON; a configuration of 10,000 layers takes 10 MB
-MOST_PARTS: Final = 1 << 22  # lists and dicts; 10,000 layers take a million, a part 64 bytes
-DEEPEST: Final = 50  # models within models
 
 AFFINE: Final = ("gamma", "beta")
 STATISTICS: Final = ("moving_mean", "moving_variance")
@@ -84,13 +82,13 @@ def load_json(text: str | bytes, path: str, what: str) -> Any:
 
     Raises DamagedError where it is none, too long or too deep.
     """
-    if len(text) > LARGEST:
+    if len(text) > limits.LARGEST_JSON:
         raise DamagedError(path, f"{what} is {len(text)} bytes long, more than any model needs")
     try:
         if isinstance(text, bytes):
             # Strictly: json.loads would make lone surrogates of bytes that are no UTF-8.
             text = text.decode(json.detect_encoding(text))
-        if text.count("[") + text.count("{") > MOST_PARTS:
+        if text.count("[") + text.count("{") > limits.MOST_JSON_PARTS:
             raise DamagedError(path, f"{what} has more parts than any model needs")
         if "\\ud" in text or "\\uD" in text:
             text = _ESCAPE.sub(_whole, text)
@@ -134,8 +132,10 @@ class _Reader:
         self._what = what
 
     def layer(self, stored: dict[str, Any], depth: int) -> Layer:
-        if depth > DEEPEST:
-            raise DamagedError(self._path, f"{self._what} nests layers deeper than {DEEPEST}")
+        if depth > limits.DEEPEST_MODEL:
+            raise DamagedError(
+                self._path, f"{self._what} nests layers deeper than {limits.DEEPEST_MODEL}"
+            )
         config = stored["config"]
         if isinstance(config, list):  # a Sequential before Keras 2.2.3
             config = {"layers": config}

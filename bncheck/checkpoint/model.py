@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -28,7 +29,7 @@ class Variable(NamedTuple):
 
 
 class Checksum(NamedTuple):
-    """The stored CRC32Cs of a variable's bytes, masked: one, or one for each slice of `layout`.
+    """The stored CRC32Cs of a variable's bytes: one, or one for each slice of `layout`.
 
     Equal checksums of variables of equal type and shape mean equal bytes. `native` says that the
     bytes are of the machine's byte order, as those of the values that are read.
@@ -95,10 +96,7 @@ class Checkpoint(ABC):
 
 def element_count(shape: Iterable[int]) -> int:
     """Return the number of elements of a tensor of that shape; 1 for a scalar."""
-    count = 1
-    for size in shape:
-        count *= size
-    return count
+    return math.prod(shape)
 
 
 def decode_name(name: bytes) -> str:

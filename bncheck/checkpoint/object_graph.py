@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from google.protobuf.message import DecodeError
 
+from bncheck import limits
 from bncheck.checkpoint.structure import ObjectEdges, StoredObject, Structure
 from bncheck.errors import DamagedError
 from bncheck.proto.objects_pb2 import TrackableObjectGraph
@@ -33,10 +34,7 @@ _STEPS: Final = ("_iterations", "iterations", "iter")  # Keras 2.11 and 3, and t
 _ROOT_STEPS: Final = ("step", "global_step")  # what a program hangs on its tf.train.Checkpoint
 _INTEGERS: Final = ("int64", "int32")
 _REPLICA: Final = re.compile(r"(?s)(.+)/replica_\d+")
-_LONGEST_NAME: Final = 500  # characters of one attribute in a path
 _MOST_SUFFIXES: Final = 8  # words at a slot's end that may be its kind
-_LONGEST_NUMBER: Final = 10  # digits of a place in a list
-_DEEPEST: Final = 64  # objects of one path; a longer one names its last ones alone
 
 
 def load_objects(bundle: TensorBundle) -> TrackableObjectGraph:
@@ -176,10 +174,12 @@ class _Reader:
     def _path(self, number: int) -> str:
         parts: list[str] = []
         edge = self._ways[number]
-        while edge is not None and len(parts) < _DEEPEST:
+        while edge is not None and len(parts) < limits.DEEPEST_OBJECT:
             # No program calls an attribute so; a graph of many such would fill the memory.
-            short = len(edge.name) <= _LONGEST_NAME
-            parts.append(edge.name if short else f"{edge.name[:_LONGEST_NAME]}...{number}")
+            short = len(edge.name) <= limits.LONGEST_ATTRIBUTE_NAME
+            parts.append(
+                edge.name if short else f"{edge.name[: limits.LONGEST_ATTRIBUTE_NAME]}...{number}"
+            )
             edge = self._ways[edge.parent]
         return "/".join([*(["..."] if edge is not None else []), *reversed(parts)])
 
@@ -208,7 +208,7 @@ class _Reader:
         items = [
             (int(name), self._keys[child])
             for name, child in self._edges[number].items()
-            if child in self._keys and name.isdecimal() and len(name) < _LONGEST_NUMBER
+            if child in self._keys and name.isdecimal() and len(name) < limits.LONGEST_LIST_INDEX
         ]
         return [key for _, key in sorted(items)]
 

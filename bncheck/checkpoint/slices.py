@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from bncheck import limits
 from bncheck.checkpoint.model import element_count
 
 if TYPE_CHECKING:
@@ -61,6 +62,35 @@ def check_coverage(boxes: Iterable[Box], shape: Sequence[int]) -> None:
     covered = sum(element_count(box.sizes) for box in boxes)
     if covered != element_count(shape):
         raise ValueError(f"its slices hold {covered} of {element_count(shape)} elements")
+
+
+def check_overlaps(boxes: Iterable[Box]) -> None:
+    """Check that no two slices of a tensor share an element; nothing is allocated for it.
+
+    Raises ValueError where two do, or so many lie side by side that it would take too long.
+    """
+    pending: list[Box] = []
+    compared = 0
+    for box in sorted((box for box in boxes if 0 not in box.sizes), key=lambda each: each.starts):
+        # Those that end before this one starts along the first axis end before all that follow.
+        pending = [p for p in pending if not box.starts or _end(p, 0) > box.starts[0]]
+        compared += len(pending)
+        if compared > limits.MOST_COMPARED:
+            raise ValueError("its slices are too many to compare")
+        if any(_share(box, other) for other in pending):
+            raise ValueError("its slices overlap")
+        pending.append(box)
+
+
+def _end(box: Box, axis: int) -> int:
+    return box.starts[axis] + box.sizes[axis]
+
+
+def _share(one: Box, other: Box) -> bool:
+    return all(
+        one.starts[axis] < _end(other, axis) and other.starts[axis] < _end(one, axis)
+        for axis in range(len(one.starts))
+    )
 
 
 def assemble(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, cast
 
+from bncheck import limits
 from bncheck.checkpoint.window import Window
 from bncheck.errors import BncheckError
 
@@ -13,7 +14,6 @@ if TYPE_CHECKING:
     from bncheck.checkpoint.files import RegularFile
 
 _HEAD = 4096
-_LARGEST_ZIP_DIRECTORY = 1 << 24  # bytes; zipfile reads it at once
 
 # The magic number of torch.save before 1.6: a pickled long, 0x1950a86a20f9469cfc6c.
 _TORCH_LEGACY = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19"
@@ -82,7 +82,7 @@ def _describe_zip(file: RegularFile) -> str:
     import zipfile  # 9 ms, and only a wrong file needs it
 
     try:
-        stream = Window(file, 0, file.size, _LARGEST_ZIP_DIRECTORY)
+        stream = Window(file, 0, file.size, limits.LARGEST_ZIP_DIRECTORY)
         names = zipfile.ZipFile(cast("BinaryIO", stream)).namelist()
     # What zipfile raises of a directory that is no such thing, and the window of one too large.
     except (zipfile.BadZipFile, BncheckError, OSError, ValueError, NotImplementedError):

@@ -11,19 +11,22 @@ import ntpath
 import os
 import re
 
+from bncheck import limits
 from bncheck.checkpoint.files import RegularFile
 from bncheck.errors import DamagedError
 from bncheck.proto.tensors_pb2 import CheckpointState
 
 STATE_FILE = "checkpoint"
-_LARGEST = 4 << 20  # bytes; a state file has about 100 for each checkpoint
 # Not `state.model_checkpoint_path` in a program: the field, its colon, and a string.
 _FIELD = re.compile(rb"""(?<![\w.])model_checkpoint_path\s*:\s*["'#]""")
 
 
 def is_state_file(file: RegularFile) -> bool:
     """Whether the file is a text that names a latest checkpoint."""
-    return file.size <= _LARGEST and _FIELD.search(file.head(_LARGEST)) is not None
+    return (
+        file.size <= limits.LARGEST_STATE_FILE
+        and _FIELD.search(file.head(limits.LARGEST_STATE_FILE)) is not None
+    )
 
 
 def read_state(path: str) -> str:
@@ -50,9 +53,9 @@ def _parse(path: str) -> CheckpointState:
     from google.protobuf import text_format  # 8 ms, and only directories need it
 
     with RegularFile(path) as file:
-        if file.size > _LARGEST:
+        if file.size > limits.LARGEST_STATE_FILE:
             raise DamagedError(path, f"is {file.size} bytes long, too long for a state file")
-        data = file.head(_LARGEST)
+        data = file.head(limits.LARGEST_STATE_FILE)
     try:
         return text_format.Merge(data.decode("utf-8"), CheckpointState(), allow_unknown_field=True)
     except (text_format.ParseError, UnicodeError, RecursionError) as error:

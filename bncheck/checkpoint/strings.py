@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def decode_strings(data: bytes, count: int, crc: int, *, big_endian: bool) -> NDArray[Any]:
-    """Return a flat array of `count` bytes objects; `crc` is the entry's stored checksum.
+    """Return a flat array of `count` bytes objects; `crc` is the entry's CRC32C.
 
     Raises ValueError where the lengths do not fit the data or a checksum fails. The lengths'
     checksum is over each length as uint32 (uint64 above 2**32 - 1) in the writer's byte order, not
@@ -49,7 +49,7 @@ def decode_strings(data: bytes, count: int, crc: int, *, big_endian: bool) -> ND
     if position + sum(lengths) != len(data):
         raise ValueError("its strings are longer or shorter than their lengths say")
     running = google_crc32c.extend(google_crc32c.extend(running, stored), data[position:])
-    if mask(running) != crc:
+    if running != crc:
         raise ValueError("it fails its checksum")
     for index, length in enumerate(lengths):
         strings[index] = data[position : position + length]

@@ -11,9 +11,10 @@ import struct
 from bisect import bisect_left
 from typing import TYPE_CHECKING
 
+from bncheck import limits
 from bncheck.checkpoint.checksums import masked_crc32c
-from bncheck.checkpoint.varint import read_varint
-from bncheck.errors import DamagedError
+from bncheck.checkpoint.varint import read_varint, written_varint
+from bncheck.errors import COPY_AGAIN, DamagedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -22,16 +23,8 @@ if TYPE_CHECKING:
 
 FOOTER_SIZE = 48
 MAGIC = 0xDB4775248B80FB57
-_TRAILER_SIZE = 5  # one byte of compression type, four of masked CRC32C
+TRAILER_SIZE = 5  # one byte of compression type, four of masked CRC32C
 _NO_COMPRESSION, _SNAPPY = 0, 1
-# A Snappy copy element turns 3 bytes into at most 64, so no honest block grows by more than this.
-_SNAPPY_LARGEST_RATIO = 64
-
-# Keys share prefixes. With a restart every 16 entries, and names under 4 kB, a block's keys take
-# less than this many times the block.
-_LARGEST_KEYS = 64
-
-_COPY_AGAIN = "Copy the file again, or go back to an earlier checkpoint."
 
 
 def has_table_footer(file: RegularFile) -> bool:
@@ -45,6 +38,9 @@ def has_table_footer(file: RegularFile) -> bool:
 class Table:
     """One table file: its index is read and checked at once, its data blocks on demand.
 
+    `blocks`, `metaindex` (always empty) and `index` are the places of blocks and their sizes
+    without the trailer; `is_canonical` says that the footer is as every writer writes it.
+
     Raises DamagedError where the footer, a block's checksum or a block's entries are wrong.
     """
 
@@ -54,7 +50,7 @@ class Table:
             raise DamagedError(
                 file.path,
                 f"is {file.size} bytes long, too short for a table",
-                remedy=file.lfs_remedy() or _COPY_AGAIN,
+                remedy=file.lfs_remedy() or COPY_AGAIN,
             )
         footer_at = file.size - FOOTER_SIZE
         footer = file.read(footer_at, FOOTER_SIZE, "the footer")
@@ -63,23 +59,25 @@ class Table:
                 file.path,
                 "does not end with a table's magic number: it is cut off, or no table",
                 offset=file.size - 8,
-                remedy=file.lfs_remedy() or _COPY_AGAIN,
+                remedy=file.lfs_remedy() or COPY_AGAIN,
             )
-        _, position = self._handle(footer, 0, footer_at)  # the metaindex, always empty
-        index, _ = self._handle(footer, position, footer_at)
+        self.metaindex, position = self._handle(footer, 0, footer_at)
+        self.index = index = self._handle(footer, position, footer_at)[0]
+        handles = b"".join(map(written_varint, (*self.metaindex, *index)))
+        self.is_canonical = footer[:-8] == handles.ljust(FOOTER_SIZE - 8, b"\0")
         # An index key is only a separator: at least the block's last key, less than the next
         # block's first.
         self._separators: list[bytes] = []
-        self._handles: list[tuple[int, int]] = []
+        self.blocks: list[tuple[int, int]] = []
         for key, value in self._entries(*index, "the index block"):
             handle, _ = self._handle(value, 0, index[0])
             self._separators.append(key)
-            self._handles.append(handle)
+            self.blocks.append(handle)
 
     def scan(self) -> Iterator[tuple[bytes, bytes]]:
         """Yield every key and value, in ascending order of keys, one block in memory at a time."""
         last: bytes | None = None
-        for number, handle in enumerate(self._handles):
+        for number, handle in enumerate(self.blocks):
             entries = self._entries(*handle, f"data block {number}")
             if entries and last is not None and entries[0][0] <= last:
                 raise DamagedError(
@@ -97,10 +95,10 @@ class Table:
         wanted: dict[int, set[bytes]] = {}
         for key in keys:
             block = bisect_left(self._separators, key)
-            if block < len(self._handles):
+            if block < len(self.blocks):
                 wanted.setdefault(block, set()).add(key)
         for block in sorted(wanted):
-            for key, value in self._entries(*self._handles[block], f"data block {block}"):
+            for key, value in self._entries(*self.blocks[block], f"data block {block}"):
                 if key in wanted[block]:
                     yield key, value
 
@@ -116,12 +114,12 @@ class Table:
         return (start, size), position
 
     def _entries(self, offset: int, size: int, what: str) -> list[tuple[bytes, bytes]]:
-        block = self._file.read(offset, size + _TRAILER_SIZE, what)
+        block = self._file.read(offset, size + TRAILER_SIZE, what)
         contents, kind = block[:size], block[size]
         (stored,) = struct.unpack("<I", block[size + 1 :])
         if masked_crc32c(block[: size + 1]) != stored:
             raise DamagedError(
-                self._file.path, f"{what} fails its checksum", offset=offset, remedy=_COPY_AGAIN
+                self._file.path, f"{what} fails its checksum", offset=offset, remedy=COPY_AGAIN
             )
         if kind == _SNAPPY:
             contents = self._uncompress(contents, offset, what)
@@ -141,7 +139,7 @@ class Table:
 
         try:
             length, _ = read_varint(contents, 0, len(contents))
-            if length > _SNAPPY_LARGEST_RATIO * len(contents):
+            if length > limits.SNAPPY_RATIO * len(contents):
                 raise self._bad_snappy(offset, what, f"{len(contents)} bytes cannot hold {length}")
             return bytes(cramjam.snappy.decompress_raw(contents))
         except (ValueError, cramjam.DecompressionError) as error:
@@ -167,7 +165,7 @@ def _decode_block(contents: bytes) -> list[tuple[bytes, bytes]]:
     end = len(contents) - 4 * (restarts + 1)
     entries: list[tuple[bytes, bytes]] = []
     key = b""
-    budget = _LARGEST_KEYS * (len(contents) + 1024)
+    budget = limits.KEYS_RATIO * (len(contents) + 1024)
     position = 0
     while position < end:
         shared, non_shared, length = contents[position : position + 3]

@@ -129,6 +129,15 @@ class TensorSlices(Checkpoint):
                 values.unread[name] = f"{error}; the checkpoint is damaged"
         return values
 
+    def keys(self, shard: int) -> set[bytes]:
+        """Return the keys of all slices that a table file should hold."""
+        return {
+            _key(tensor, extents)
+            for tensor in self._tensors.values()
+            for extents, place in tensor.slices.items()
+            if place == shard
+        }
+
     def _read_slices(
         self, tensors: dict[str, _Tensor]
     ) -> tuple[dict[tuple[int, bytes], bytes], dict[int, BncheckError]]:

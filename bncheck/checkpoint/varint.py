@@ -20,3 +20,12 @@ def read_varint(data: bytes, position: int, end: int) -> tuple[int, int]:
             return value, at + 1
         shift += 7
     raise ValueError("varint is cut off or too long")
+
+
+def written_varint(value: int) -> bytes:
+    """Return the shortest varint of a number that is not negative."""
+    written = bytearray()
+    while value > 0x7F:
+        written.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*written, value])

@@ -28,6 +28,7 @@ _COMMANDS: Final = {
     "inspect": "List a checkpoint's batch norm, match it to its graph, and judge it.",
     "map": "Show the assignment map, and what a loader would silently skip.",
     "rules": "Print the catalogue of rules, or one rule in full.",
+    "verify": "Check every byte of a checkpoint, and that nothing is left over.",
 }
 
 

@@ -10,6 +10,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any, Final
 
+from bncheck import limits
 from bncheck.config.keys import ConfigError, Table, check_options, names
 from bncheck.config.lines import line_of
 from bncheck.config.policy import Exemption, Policy, Section
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
 FILE: Final = "bncheck.toml"
 _PROJECT: Final = "pyproject.toml"
-_LARGEST: Final = 4 << 20  # bytes
 
 
 def find_policy(directory: str) -> str | None:
@@ -65,10 +65,10 @@ def _read(path: str) -> str:
         raise ConfigError(path, 0, "is not a regular file")
     try:
         with open(path, "rb") as file:
-            data = file.read(_LARGEST + 1)
+            data = file.read(limits.LARGEST_POLICY + 1)
     except OSError as error:
         raise ConfigError(path, 0, f"cannot be read: {error.strerror}") from None
-    if len(data) > _LARGEST:
+    if len(data) > limits.LARGEST_POLICY:
         raise ConfigError(path, 0, "is too long for a policy")
     try:
         return data.decode("utf-8-sig")

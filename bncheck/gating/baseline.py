@@ -12,6 +12,7 @@ import os
 import re
 from typing import TYPE_CHECKING, Any, Final
 
+from bncheck import limits
 from bncheck.checkpoint.location import glob_files
 from bncheck.errors import DamagedError, NotFoundError
 from bncheck.report.escape import encodable
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from bncheck.rules.rule import Finding
 
 SCHEMA_VERSION: Final = 1
-_LARGEST: Final = 64 << 20  # bytes
 _LEVELS: Final = tuple(str(level) for level in Level)
 _DIGITS: Final = re.compile(r"\d+")
 
@@ -107,11 +107,13 @@ def read_baseline(path: str) -> Baseline:
         raise NotFoundError(path, "is not a regular file")
     try:
         with open(path, "rb") as file:
-            data = file.read(_LARGEST + 1)
+            data = file.read(limits.LARGEST_BASELINE + 1)
     except OSError as error:
         raise NotFoundError(path, f"cannot be read: {error.strerror}") from None
     try:
-        content: Any = json.loads(data.decode("utf-8")) if len(data) <= _LARGEST else None
+        content: Any = (
+            json.loads(data.decode("utf-8")) if len(data) <= limits.LARGEST_BASELINE else None
+        )
         if content["schema_version"] != SCHEMA_VERSION:
             raise DamagedError(
                 path,

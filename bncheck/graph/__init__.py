@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from bncheck import limits
 from bncheck.checkpoint.locate import locate
 from bncheck.checkpoint.location import SAVED_MODEL, Kind, glob_files
 from bncheck.errors import NotACheckpointError, NotFoundError
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
 ESTIMATOR_GRAPH = "graph.pbtxt"
 """What tf.estimator, and tf.train.Supervisor, call the graph of the program in its directory."""
-_LARGEST_UNASKED = 16 << 20  # bytes of a text graph, 4 s
 
 
 def load_graph(path: str) -> Graph:
@@ -105,6 +105,6 @@ def graph_beside(location: Location) -> Graph | None:
     if os.path.lexists(path):
         return read_meta_graph(path)
     path = os.path.join(os.path.dirname(location.prefix), ESTIMATOR_GRAPH)
-    if os.path.isfile(path) and os.path.getsize(path) <= _LARGEST_UNASKED:
+    if os.path.isfile(path) and os.path.getsize(path) <= limits.LARGEST_TEXT_UNASKED:
         return read_graph_file(path)
     return None

@@ -10,6 +10,7 @@ from __future__ import annotations
 import operator
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from bncheck import limits
 from bncheck.graph.dataflow import MERGES, PASS_ON, output_number, whole_numbers
 from bncheck.graph.inline import Branch, enclosing_calls
 
@@ -26,7 +27,6 @@ _COMPARISONS: Final[Mapping[str, Callable[[object, object], bool]]] = {
     "NotEqual": operator.ne,
 }
 _FARTHEST: Final = 300  # nodes that one tensor is followed back through
-_DEEPEST: Final = 16  # logical ops of one predicate
 _STRING: Final = 7  # tensorflow/core/framework/types.proto
 
 
@@ -101,7 +101,7 @@ def decide(flow: Dataflow, tensor: str, depth: int = 0) -> bool | None:
         inputs = [name for name in node.input if not name.startswith("^")]
         if node.op == "Const":
             return _constant(node)
-        if depth >= _DEEPEST:
+        if depth >= limits.DEEPEST_PREDICATE:
             return None
         if node.op == "PlaceholderWithDefault" and inputs:
             return decide(flow, inputs[0], depth + 1)

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from bncheck import limits
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -28,7 +30,6 @@ _CALLS: Final[Mapping[str, tuple[tuple[str, ...], int]]] = {
     "While": (("body", "cond"), 0),
     "StatelessWhile": (("body", "cond"), 0),
 }
-_LONGEST_INDEX: Final = 10  # digits
 _CONDITIONS: Final = frozenset(("If", "StatelessIf"))
 _LOOPS: Final = frozenset(("While", "StatelessWhile"))
 # The outputs of ops that have several of different names; all others count theirs in one list.
@@ -41,8 +42,6 @@ _OUTPUTS: Final[Mapping[str, tuple[str, ...]]] = {
     "Merge": ("output", "value_index"),
 }
 _BETWEEN: Final = "|"  # a call's name and an inner node's; TensorFlow allows it in no name
-_MOST_NODES: Final = 500_000  # written out; functions that call each other can double without end
-_DEEPEST: Final = 64  # calls within calls
 
 
 class Node(NamedTuple):
@@ -120,11 +119,11 @@ class _Inliner:
         self._functions = functions
 
     def run(self, names: Sequence[str]) -> None:
-        most = len(self._nodes) + _MOST_NODES
+        most = len(self._nodes) + limits.MOST_INLINED
         pending = [_Call(self._nodes[name], 0) for name in names if self._is_call(name)]
         while pending:
             call = pending.pop()
-            if call.depth < _DEEPEST and len(self._nodes) < most:
+            if call.depth < limits.DEEPEST_CALL and len(self._nodes) < most:
                 inner = self._write_out(call.node)
                 pending += [_Call(self._nodes[n], call.depth + 1) for n in inner]
 
@@ -183,7 +182,7 @@ class _Inliner:
 
 def index_of(digits: str) -> int:
     """Return the output that a number behind a colon means; 0 where there is no such number."""
-    is_number = digits.isascii() and digits.isdigit() and len(digits) < _LONGEST_INDEX
+    is_number = digits.isascii() and digits.isdigit() and len(digits) <= limits.LONGEST_OUTPUT
     return int(digits) if is_number else 0
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from google.protobuf.message import DecodeError, Message
 
+from bncheck import limits
 from bncheck.checkpoint.dtypes import dtype_name
 from bncheck.checkpoint.files import RegularFile
 from bncheck.checkpoint.sniff import UNKNOWN, describe
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 
 _M = TypeVar("_M", bound=Message)
 
-_LARGEST = (1 << 31) - 1  # protobuf's own limit for one message
 _BATCH_NORM_OPS = frozenset(("FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3"))
 _FUSED_EPSILON = 1e-4  # the op's default where the attribute is stripped
 ASSIGN_OPS = frozenset(("Assign", "AssignVariableOp"))
@@ -56,7 +56,7 @@ def read_message(path: str, message: _M, what: str) -> _M:
     Raises as `read_meta_graph` does.
     """
     with RegularFile(path) as file:
-        if file.size > _LARGEST:
+        if file.size > limits.LARGEST_GRAPH:
             raise UnsupportedError(
                 path,
                 "is larger than 2 GiB, which no protobuf message can be",

@@ -12,6 +12,7 @@ import os
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
+from bncheck import limits
 from bncheck.checkpoint.bundle import TensorBundle
 from bncheck.checkpoint.dtypes import dtype_name
 from bncheck.checkpoint.keras_config import read_config
@@ -43,7 +44,6 @@ CHUNKED: Final = "saved_model.cpb"
 _KERAS: Final = "keras_metadata.pb"
 _SERVE: Final = "serve"
 _LAYER: Final = "_tf_keras_layer"
-_MOST_GRAPHS: Final = 64  # MetaGraphs; those of TensorFlow's own examples are at most four
 
 
 def read_saved_model(directory: str) -> Graph:
@@ -64,7 +64,7 @@ def graph_of_saved_model(path: str, model: SavedModel) -> Graph:
     directory = os.path.dirname(path)
     if not model.meta_graphs:
         raise NotACheckpointError(path, "is a protobuf message, but no SavedModel")
-    if len(model.meta_graphs) > _MOST_GRAPHS:
+    if len(model.meta_graphs) > limits.MOST_META_GRAPHS:
         raise UnsupportedError(
             path,
             f"holds {len(model.meta_graphs)} MetaGraphs; a SavedModel has one for each of its uses",

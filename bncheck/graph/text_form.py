@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from google.protobuf.message import Message
 
+from bncheck import limits
 from bncheck.checkpoint.dtypes import NAMES
 from bncheck.checkpoint.files import RegularFile
 from bncheck.errors import DamagedError, UnsupportedError
@@ -27,7 +28,6 @@ ENUMS: Final[Mapping[str, int]] = {
     f"DT_{_SPELLED.get(name, name.upper())}": number for number, name in NAMES.items()
 } | {"LEGACY": 0, "V1": 1, "V2": 2}
 _REFERENCE: Final = 100
-_LARGEST: Final = (1 << 31) - 1  # bytes, as of a binary message
 # Each of these reads a text once from its start to its end, whatever it is: a word is tried at its
 # start alone, and a string that does not end goes to where it could.
 _STRINGS: Final = r""""(?:[^"\\]|\\.)*"?|'(?:[^'\\]|\\.)*'?|\#[^\n]*"""
@@ -61,7 +61,7 @@ def read_text(path: str) -> str | None:
     Raises as `RegularFile` does, and UnsupportedError beyond 2 GiB.
     """
     with RegularFile(path) as file:
-        if file.size > _LARGEST:
+        if file.size > limits.LARGEST_GRAPH:
             raise UnsupportedError(
                 path,
                 "is a text of more than 2 GiB",

@@ -187,7 +187,7 @@ def _with_undertrained(
     if options.rules is not None and rule not in options.rules:
         return visit
     layers = [
-        replace(layer, momentum=momenta[layer.name][0])
+        layer._replace(momentum=momenta[layer.name][0])
         for layer in last.layers
         if layer.momentum is None and momenta.get(layer.name, (0, 0))[1] == 1
     ]

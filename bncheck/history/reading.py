@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from bncheck.batchnorm.names import Kind
 from bncheck.changes.weights import in_batches
 from bncheck.checkpoint import open_location
-from bncheck.checkpoint.checksums import masked_crc32c
+from bncheck.checkpoint.checksums import crc32c
 from bncheck.checkpoint.model import Checkpoint, Checksum, Values
 from bncheck.errors import BncheckError
 from bncheck.history.find import files_of
@@ -144,4 +144,4 @@ def _checksums(
         for name, array in values.arrays.items():
             strings = array.dtype.hasobject
             data = b"\0".join(array.reshape(-1)) if strings else array.tobytes()
-            yield name, Checksum((), (masked_crc32c(data),))
+            yield name, Checksum((), (crc32c(data),))

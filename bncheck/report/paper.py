@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import textwrap
 from collections import Counter
-from itertools import groupby
+from itertools import groupby, islice
 from typing import TYPE_CHECKING, Final
 
+from rich.segment import Segment, Segments
 from rich.text import Text
 
 from bncheck.report.escape import escape, escape_lines, escape_name
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from rich.console import Console
+    from rich.style import Style
 
     from bncheck.report.model import Skipped
     from bncheck.rules.rule import Finding
@@ -39,6 +41,11 @@ VERDICTS: Final = {
 }
 _PROSE_WIDTH: Final = 100  # columns; longer lines are hard to read
 _NAMES_SHOWN: Final = 5
+_LINES_AT_ONCE: Final = 10_000
+_NEW_LINE: Final = Segment.line()
+
+Line = tuple[tuple[str, str], ...]
+"""The pieces of one line, each a text and its style."""
 
 
 class Paper:
@@ -50,6 +57,30 @@ class Paper:
     def line(self, text: Text | str = "") -> None:
         """Print one line, which is never wrapped: what is piped must stay in its line."""
         self._console.print(text, soft_wrap=True, markup=False, highlight=False, emoji=False)
+
+    def lines(self, lines: Iterable[Line]) -> None:
+        """Print many lines of styled pieces, each of which is escaped already.
+
+        Ten times as fast as one by one: a line of its own makes rich look for wraps, links and
+        overflow, which no row of a table has.
+        """
+        console = self._console
+        if console.color_system is None:
+            console.file.writelines(
+                ["".join([*(text for text, _ in line), "\n"]) for line in lines]
+            )
+            return
+        styles: dict[str, Style] = {}
+        pending = iter(lines)
+        while batch := list(islice(pending, _LINES_AT_ONCE)):
+            segments: list[Segment] = []
+            for line in batch:
+                for text, style in line:
+                    if style and style not in styles:
+                        styles[style] = console.get_style(style)
+                    segments.append(Segment(text, styles[style] if style else None))
+                segments.append(_NEW_LINE)
+            console.print(Segments(segments), soft_wrap=True, end="")
 
     def field(self, label: str, value: str) -> None:
         """Print a line of the head: what it is about, and what is to be said."""

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from bncheck.checkpoint.object_graph import object_path
 from bncheck.report.escape import escape, escape_name
-from bncheck.report.paper import FORMATS, LABEL, STYLES, Paper, count_levels
+from bncheck.report.paper import FORMATS, LABEL, STYLES, Line, Paper, count_levels
 from bncheck.rules.rule import Level
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from bncheck.batchnorm.layers import Layer, Member
     from bncheck.batchnorm.statistics import Summary
+    from bncheck.checkpoint.model import Variable
     from bncheck.report.model import Report
 
 _MARKS: Final = {Level.ERROR: "✗", Level.WARNING: "!", Level.NOTE: "·"}
@@ -67,6 +68,8 @@ class _Printer:
         self._show_graph = bool(used - {"from-checkpoint"})
         # With that column, 80 columns hold the range of the values, and not their mean.
         self._brief = self._show_graph and console.width < _FULL_WIDTH
+        self._by_label = report.structure.tells_layers
+        self._shapes: dict[tuple[int, ...], str] = {}
         self._worst: dict[str, Level] = {}
         for finding in report.findings:
             for name in finding.variables:
@@ -130,43 +133,54 @@ class _Printer:
             self._paper.line("no batch normalization found")
             self._paper.line()
             return
-        rows = {layer.name: list(self._rows(layer)) for layer in self._report.layers}
-        widths = [max(map(cell_len, column)) for column in zip(*_cells(rows.values()), strict=True)]
-        for layer in self._report.layers:
-            self._paper.line(self._layer_title(layer))
-            for name, cells in rows[layer.name]:
-                self._paper.line(self._row(name, cells, widths))
-            self._paper.line()
+        rows = [list(self._rows(layer)) for layer in self._report.layers]
+        widths = _widths(cells for layer in rows for _, cells in layer)
+        self._paper.lines(
+            line
+            for layer, own in zip(self._report.layers, rows, strict=True)
+            for line in (
+                self._layer_title(layer),
+                *(self._row(name, cells, widths) for name, cells in own),
+                (),
+            )
+        )
 
-    def _layer_title(self, layer: Layer) -> Text:
+    def _layer_title(self, layer: Layer) -> Line:
         facts = [f"{layer.channels} channel{'s' if layer.channels != 1 else ''}"]
         facts += [] if layer.momentum is None else [f"momentum {layer.momentum:g}"]
         facts += [] if layer.epsilon is None else [f"epsilon {layer.epsilon:g}"]
         facts += ["frozen"] if layer.config is not None and layer.config.trainable is False else []
-        level = max((self._worst.get(m.name, 0) for m in layer.members.values()), default=0)
-        style = STYLES[Level(level)] if level else "green"
-        return Text.assemble(
+        levels = [self._worst[m.name] for m in layer.members.values() if m.name in self._worst]
+        style = STYLES[max(levels)] if levels else "green"
+        return (
             (escape_name(layer.name), "bold"),
-            "  ",
+            ("  ", ""),
             (layer.status.value, style),
-            f"  {', '.join(facts)}",
+            (f"  {', '.join(facts)}", ""),
         )
 
     def _rows(self, layer: Layer) -> Iterator[tuple[str, tuple[str, ...]]]:
         prefix = f"{layer.name}/"
         for member in layer.members.values():
-            called = member.label if self._report.structure.tells_layers else member.name
-            name = called.removeprefix(prefix)
-            variable = member.variable
-            cells = [escape_name(name), str(list(variable.shape)) if variable else ""]
-            cells += [variable.dtype if variable else "", self._values(member)]
+            called = member.label if self._by_label else member.name
+            name, variable = escape_name(called.removeprefix(prefix)), member.variable
+            if variable is None:
+                cells = (name, "", "", "not in the checkpoint")
+            else:
+                cells = (name, self._shape(variable), variable.dtype, self._values(member))
             if self._show_graph:
-                cells.append(_GRAPH_WORDS.get(self._report.graph_used.get(member.name, ""), ""))
-            yield member.name, tuple(cells)
+                used = self._report.graph_used.get(member.name, "")
+                yield member.name, (*cells, _GRAPH_WORDS.get(used, ""))
+            else:
+                yield member.name, cells
+
+    def _shape(self, variable: Variable) -> str:
+        """Return a shape's text; most variables share theirs with many others."""
+        if variable.shape not in self._shapes:
+            self._shapes[variable.shape] = str(list(variable.shape))
+        return self._shapes[variable.shape]
 
     def _values(self, member: Member) -> str:
-        if member.variable is None:
-            return "not in the checkpoint"
         summary = member.summary
         if summary is None:
             return "not read"
@@ -185,11 +199,12 @@ class _Printer:
             return span
         return f"{span}, mean {summary.mean:.3g} {self._plus_minus} {summary.std:.2g}"
 
-    def _row(self, name: str, cells: tuple[str, ...], widths: list[int]) -> Text:
+    def _row(self, name: str, cells: tuple[str, ...], widths: list[int]) -> Line:
         level = self._worst.get(name)
         mark, style = (" ", "") if level is None else (self._marks[level], STYLES[level])
-        padded = (cell + " " * (w - cell_len(cell)) for cell, w in zip(cells, widths, strict=True))
-        return Text(f"{mark} {'  '.join(padded)}".rstrip(), style=style)
+        called = cells[0] + " " * (widths[0] - _width(cells[0]))
+        facts = "  ".join(map(str.ljust, cells[1:], widths[1:]))
+        return ((f"{mark} {called}  {facts}".rstrip(), style),)
 
     def print_others(self) -> None:
         counts = self._report.others
@@ -227,9 +242,8 @@ class _Printer:
             for name in (report.assignment.graph_only if report.assignment else ())
             if name not in roles
         ]
-        widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
-        for row in rows:
-            self._paper.line(self._row("", row, widths))
+        widths = _widths(rows)
+        self._paper.lines(self._row("", row, widths) for row in rows)
 
     def _called(self, name: str) -> str:
         """Return a variable's key for a person, and what the program calls it."""
@@ -263,5 +277,14 @@ class _Printer:
         self._paper.verdict(report.verdict, f"{layers}; {', '.join(counts)}")
 
 
-def _cells(rows: Iterable[list[tuple[str, tuple[str, ...]]]]) -> list[tuple[str, ...]]:
-    return [cells for layer in rows for _, cells in layer]
+def _widths(rows: Iterable[tuple[str, ...]]) -> list[int]:
+    """Return the columns that each cell of a row takes in the widest one.
+
+    Behind the name come words and numbers of bncheck's own, one column a character.
+    """
+    names, *facts = zip(*rows, strict=True)
+    return [max(map(_width, names)), *(max(map(len, column)) for column in facts)]
+
+
+def _width(name: str) -> int:
+    return len(name) if name.isascii() else cell_len(name)

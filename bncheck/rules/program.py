@@ -136,10 +136,10 @@ def _slots_by_variable(evidence: Evidence) -> dict[str, str]:
     leaves = {name.rpartition("/")[2] for name in statistics}
     slots = {owner: slot for slot, owner in evidence.slots.items() if owner in statistics}
     for name in evidence.variables:
-        if name in evidence.slots or kind_of(name) is not Kind.SLOT:
-            continue
         owner = name.rpartition("/")[0]
         if owner.rpartition("/")[2] not in leaves:
+            continue
+        if name in evidence.slots or kind_of(name) is not Kind.SLOT:
             continue
         for _ in range(_DEEPEST):
             if owner in statistics:

@@ -17,8 +17,10 @@ _SHOWN: Final = 3  # names in one message
 
 def _missing(evidence: Evidence, role: Role) -> Iterator[Draft]:
     for layer in evidence.layers:
+        if layer.saved(role):
+            continue
         there = [each for each in (*ANY_AFFINE, *STATISTICS) if layer.saved(each)]
-        if there and role not in there and role in layer.statistics:
+        if there and role in layer.statistics:
             yield Draft(
                 layer=layer.name,
                 variables=tuple(layer.members[each].name for each in there),
@@ -145,6 +147,8 @@ def role_shape_mismatch(evidence: Evidence) -> Iterator[Draft]:
 
 def _fit(shapes: dict[Role, tuple[int, ...]]) -> bool:
     """Whether the statistics are alike and the affines broadcast to them, 1s apart."""
+    if len(set(shapes.values())) < 2:
+        return True
     plain = {role: tuple(n for n in shape if n != 1) for role, shape in shapes.items()}
     statistics = {plain[role] for role in STATISTICS if role in plain}
     if len(statistics) != 1:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from bncheck.batchnorm.layers import is_exact
 from bncheck.batchnorm.names import STATISTICS, Role
 from bncheck.rules.rule import Draft, Evidence, Level, rule
 
@@ -188,9 +189,7 @@ def out_of_half_range(evidence: Evidence) -> Iterator[Draft]:
         named = {
             role: member
             for role, member in layer.members.items()
-            if member.summary is not None
-            and member.variable is not None
-            and member.variable.dtype in ("float32", "float64")
+            if is_exact(member)
             and (_is_too_large(member) or (role is Role.MOVING_VARIANCE and _is_too_small(layer)))
         }
         if named:
@@ -208,15 +207,17 @@ def out_of_half_range(evidence: Evidence) -> Iterator[Draft]:
 
 def _is_too_large(member: Member) -> bool:
     summary = member.summary
-    return summary is not None and max(summary.maximum, -summary.minimum) > _HALF_LARGEST
+    if summary is None:
+        return False
+    return summary.maximum > _HALF_LARGEST or summary.minimum < -_HALF_LARGEST
 
 
 def _is_too_small(layer: Layer) -> bool:
     """Whether a living channel's variance would round to 0."""
-    mean, variance = (layer.members.get(role) for role in (Role.MOVING_MEAN, Role.MOVING_VARIANCE))
-    if mean is None or variance is None or mean.values is None or variance.values is None:
-        return False
+    mean, variance = layer.members.get(Role.MOVING_MEAN), layer.members[Role.MOVING_VARIANCE]
     if variance.summary is None or variance.summary.minimum >= _HALF_ROUNDS_TO_ZERO:
+        return False
+    if mean is None or mean.values is None or variance.values is None:
         return False
     if mean.values.size != variance.values.size:
         return False

@@ -11,7 +11,8 @@ import pytest
 
 from bncheck.batchnorm.names import Kind
 from bncheck.changes.comparison import compare
-from bncheck.checkpoint import bundle, open_checkpoint
+from bncheck.checkpoint import open_checkpoint
+from bncheck.checkpoint.bundle import TensorBundle
 from bncheck.diffing import DiffOptions, diff
 from bncheck.snapshot import take_snapshot
 from tests.changes.checkpoints import InMemory
@@ -28,13 +29,13 @@ LAYER = {
 def reads(monkeypatch: pytest.MonkeyPatch) -> Counter[tuple[str, int]]:
     """Count what is read of data files, by their prefix and offset."""
     counted: Counter[tuple[str, int]] = Counter()
-    read = bundle._Shards.read
+    value = TensorBundle._value
 
-    def counting(self: Any, entry: Any) -> bytes:
+    def counting(self: Any, name: str, entry: Any, *rest: Any) -> Any:
         counted[self._prefix, entry.offset] += 1
-        return read(self, entry)
+        return value(self, name, entry, *rest)
 
-    monkeypatch.setattr(bundle._Shards, "read", counting)
+    monkeypatch.setattr(TensorBundle, "_value", counting)
     return counted
 
 

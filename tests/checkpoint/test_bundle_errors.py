@@ -153,18 +153,24 @@ DATA = ".data-00000-of-00001"
 UNREAD: dict[str, tuple[Write, list[str]]] = {
     "checksum": (
         bundle(tensors={"a": TENSORS["a"], "b": Raw(1, [3], bytes(12), crc=5)}),
-        ["it fails its checksum", "damaged"],
+        [f"{DATA} (byte 8): it fails its checksum. Copy the file again"],
     ),
     "too few bytes for the shape": (
         raw(data=bytes(11)),
-        ["11 bytes long, but float32 of shape [3] takes 12"],
+        ["index: gives 11 bytes to 'b', but float32 of shape [3] takes 12"],
     ),
     "shape beyond any memory": (
         raw(shape=(2**62, 2**62, 2**62)),
         [f"of shape [{2**62}, {2**62}, {2**62}] takes {2**188}"],
     ),
-    "no elements of a shape beyond NumPy": (raw(shape=(0, 2**62, 2**62), data=b""), ["damaged"]),
-    "rank beyond NumPy": (raw(shape=(1,) * 70, data=bytes(4)), ["damaged"]),
+    "no elements of a shape beyond NumPy": (
+        raw(shape=(0, 2**62, 2**62), data=b""),
+        ["index: 'b': array is too big"],
+    ),
+    "rank beyond NumPy": (
+        raw(shape=(1,) * 70, data=bytes(4)),
+        ["index: 'b': maximum supported dimension"],
+    ),
     "variant": (raw(dtype=21), ["bncheck reads no values of type variant"]),
     "resource": (raw(dtype=20), ["bncheck reads no values of type resource"]),
     "type of the future": (raw(dtype=77), ["bncheck reads no values of type DataType(77)"]),
@@ -180,8 +186,8 @@ UNREAD: dict[str, tuple[Write, list[str]]] = {
         entry(BundleEntryProto(dtype=1, shape={"dim": [{"size": 3}]}, size=12, offset=2**62)),
         [f"a tensor should be at {2**62} to {2**62 + 12}", "incomplete"],
     ),
-    "shard that is not": (in_shard(4), ["in file 4, but the index counts 1"]),
-    "shard below zero": (in_shard(-1), ["in file -1, but the index counts 1"]),
+    "shard that is not": (in_shard(4), ["index: says that data is in file 4, and counts 1 files"]),
+    "shard below zero": (in_shard(-1), ["index: says that data is in file -1, and counts 1 files"]),
     "more strings than bytes": (strings(9, b"abcd"), ["4 bytes cannot hold 9 strings"]),
     "strings beyond any memory": (strings(2**40, b"abcd"), ["cannot hold 1099511627776 strings"]),
     "string length cut off": (strings(3, b"\xff" * 3), ["varint is cut off or too long"]),
@@ -202,7 +208,7 @@ UNREAD: dict[str, tuple[Write, list[str]]] = {
     ),
     "slices overlap": (
         sliced([([0, 0], [2, 4]), ([1, 0], [1, 4])]),
-        ["its slices overlap", "damaged"],
+        ["index: 'b': its slices overlap"],
     ),
     "slices leave a hole": (
         sliced([([0, 0], [1, 4]), ([2, 0], [1, 4])]),

@@ -15,7 +15,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from bncheck.checkpoint import hdf5
+from bncheck import limits
 from bncheck.checkpoint.hdf5 import Hdf5File
 from bncheck.checkpoint.hdf5_checkpoint import Hdf5Checkpoint
 from bncheck.checkpoint.locate import locate
@@ -248,7 +248,7 @@ def test_an_attribute_that_is_no_string(tmp_path: Path) -> None:
 
 def test_an_attribute_is_measured_before_it_is_read(tmp_path: Path) -> None:
     def write(file: h5py.File) -> None:
-        file.attrs["a"] = np.zeros(3, f"S{hdf5.LONGEST_ATTRIBUTE // 2}")
+        file.attrs["a"] = np.zeros(3, f"S{limits.LONGEST_ATTRIBUTE // 2}")
 
     with (
         Hdf5File(written(tmp_path / "f.h5", write, libver="latest")) as file,
@@ -342,10 +342,10 @@ def test_objects_are_counted_while_they_are_listed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = written(tmp_path / "f.h5", lambda f: f.update({f"g{i}": VECTOR for i in range(9)}))
-    monkeypatch.setattr(hdf5, "MOST_LINKS", 10)
+    monkeypatch.setattr(limits, "MOST_LINKS", 10)
     with Hdf5File(path) as file:
         assert len(file.variables) == 9
-    monkeypatch.setattr(hdf5, "MOST_LINKS", 9)
+    monkeypatch.setattr(limits, "MOST_LINKS", 9)
     refused(path, DamagedError, "holds more than 9 groups and datasets")
 
 

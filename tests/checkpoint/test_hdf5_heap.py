@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 import pytest
 
-from bncheck.checkpoint import hdf5
+from bncheck import limits
 from bncheck.checkpoint.hdf5 import Hdf5File
 from bncheck.checkpoint.hdf5_heap import HeapGuard
 from bncheck.errors import DamagedError, UnsupportedError
@@ -155,7 +155,7 @@ def test_a_list_that_names_one_long_string_again_and_again(monkeypatch: pytest.M
     data = long_list(50, 100_000)
     with Hdf5File("archive", io.BytesIO(data), "member.h5") as file:
         assert len(file.strings("", "a") or ()) == 50
-    monkeypatch.setattr(hdf5, "LONGEST_LIST", 1 << 20)
+    monkeypatch.setattr(limits, "LONGEST_STRINGS", 1 << 20)
     with (
         Hdf5File("archive", io.BytesIO(data), "member.h5") as file,
         pytest.raises(DamagedError, match="strings of 100000 bytes in a long list"),
@@ -164,7 +164,7 @@ def test_a_list_that_names_one_long_string_again_and_again(monkeypatch: pytest.M
 
 
 def test_a_long_text_beside_a_list_is_not_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hdf5, "LONGEST_LIST", 1 << 20)
+    monkeypatch.setattr(limits, "LONGEST_STRINGS", 1 << 20)
     stream = io.BytesIO()
     names = [f"layer_{index}" for index in range(50)]
     with h5py.File(stream, "w") as file:

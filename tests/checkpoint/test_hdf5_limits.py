@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 import pytest
 
-from bncheck.checkpoint import hdf5
+from bncheck import limits
 from bncheck.checkpoint.hdf5 import Hdf5File
 from bncheck.checkpoint.hdf5_checkpoint import Hdf5Checkpoint
 from bncheck.checkpoint.structure import StoredObject, Structure
@@ -67,7 +67,7 @@ def test_paths_are_not_far_longer_than_the_file(
             group.create_dataset(str(index), data=np.float32(1))
     with Hdf5File(str(path)) as file:
         assert len(file.variables) == 50
-    monkeypatch.setattr(hdf5, "LARGEST_PATHS", 1)
+    monkeypatch.setattr(limits, "PATHS_RATIO", 1)
     with (
         Hdf5File(str(path)) as file,
         pytest.raises(DamagedError, match="far longer names than the file can hold"),
@@ -122,10 +122,10 @@ def test_statistics_of_a_strange_kind_are_said(
 
 
 def test_groups_nest_to_a_limit(tmp_path: Path) -> None:
-    deepest = "/".join(["g"] * hdf5.DEEPEST)
+    deepest = "/".join(["g"] * limits.DEEPEST_GROUP)
     with Hdf5File(written(tmp_path / "a.h5", lambda f: f.create_group(deepest))) as file:
-        assert len(file.groups) == hdf5.DEEPEST
+        assert len(file.groups) == limits.DEEPEST_GROUP
     path = written(tmp_path / "b.h5", lambda f: f.create_group(deepest + "/g"))
-    refused(path, DamagedError, f"nests its groups deeper than {hdf5.DEEPEST}")
+    refused(path, DamagedError, f"nests its groups deeper than {limits.DEEPEST_GROUP}")
     path = written(tmp_path / "c.h5", lambda f: f.create_group("/".join(["g"] * 5000)))
     refused(path, DamagedError, "nests its groups deeper")

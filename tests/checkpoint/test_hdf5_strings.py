@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 
 from bncheck.checkpoint.hdf5 import Hdf5File
+from bncheck.checkpoint.hdf5_errors import Hdf5Errors
 from bncheck.checkpoint.hdf5_strings import Headers
 from bncheck.errors import DamagedError, UnsupportedError
 
 NAMES = ["", "a", "conv/kernel:0", "ü" * 300]
+ERRORS = Hdf5Errors("f.h5", "")
 STRINGS = h5py.string_dtype()
 
 
@@ -41,7 +43,7 @@ def test_lengths_are_those_that_were_written(
     content = write(path, before, **options)
     with h5py.File(path) as file:
         address = h5py.h5o.get_info(file["g"].id).addr
-    headers = Headers(lambda at, size: content[at : at + size], userblock, len(content))
+    headers = Headers(ERRORS, lambda at, size: content[at : at + size], userblock, len(content))
     assert headers.lengths(address, b"names", 4) == [len(each.encode()) for each in NAMES]
     assert headers.lengths(address, b"after", 1) == [1]
     assert headers.lengths(address, b"after", 2) is None
@@ -90,5 +92,5 @@ def test_a_header_that_leads_in_a_circle_ends() -> None:
         reads.append(at)
         return content[at : at + size]
 
-    assert Headers(read, 0, len(content)).lengths(0, b"names", 1) is None
+    assert Headers(ERRORS, read, 0, len(content)).lengths(0, b"names", 1) is None
     assert len(reads) < 10

@@ -15,6 +15,7 @@ import h5py
 import numpy as np
 import pytest
 
+from bncheck import limits
 from bncheck.checkpoint import keras_archive
 from bncheck.checkpoint.files import RegularFile
 from bncheck.checkpoint.keras import open_archive, open_directory
@@ -88,7 +89,7 @@ def test_an_archive_with_something_before_it(tmp_path: Path) -> None:
 
 def test_a_stored_member_is_never_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write(tmp_path / "m.keras", members())
-    monkeypatch.setattr(keras_archive, "LARGEST_UNPACKED", 0)
+    monkeypatch.setattr(limits, "LARGEST_UNPACKED", 0)
     check(open_archive(path), path)
 
 
@@ -186,7 +187,7 @@ def packed(method: int) -> Callable[[Path], None]:
     return lambda path: write(path, members(), method) and None
 
 
-HUGE = struct.pack("<I", keras_archive.LARGEST_UNPACKED + 1)
+HUGE = struct.pack("<I", limits.LARGEST_UNPACKED + 1)
 
 FAILURES: dict[str, tuple[Callable[[Path], Any], type[BncheckError], list[str]]] = {
     "no file": (lambda _: None, NotFoundError, ["no such file"]),
@@ -202,7 +203,7 @@ FAILURES: dict[str, tuple[Callable[[Path], Any], type[BncheckError], list[str]]]
     "a bomb": (
         edited(24, HUGE, method=zipfile.ZIP_DEFLATED),
         DamagedError,
-        [f"model.weights.h5 declares {keras_archive.LARGEST_UNPACKED + 1} bytes"],
+        [f"model.weights.h5 declares {limits.LARGEST_UNPACKED + 1} bytes"],
     ),
     "more than is there": (
         edited(24, struct.pack("<I", 1 << 20), method=zipfile.ZIP_DEFLATED),
@@ -272,7 +273,7 @@ def test_a_directory_of_many_members_is_not_read(
 ) -> None:
     path = write(tmp_path / "m.keras", members() | {f"assets/{i}": b"" for i in range(99)})
     open_archive(path)
-    monkeypatch.setattr(keras_archive, "LARGEST_ZIP_DIRECTORY", 4000)
+    monkeypatch.setattr(limits, "LARGEST_ZIP_DIRECTORY", 4000)
     with pytest.raises(DamagedError, match=r"has a directory of \d+ bytes"):
         open_archive(path)
 
@@ -281,7 +282,7 @@ def test_a_large_stored_member_is_not_checked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broken_crc(tmp_path / "m.keras")
-    monkeypatch.setattr(keras_archive, "LARGEST_CHECKED", 100)
+    monkeypatch.setattr(limits, "LARGEST_CHECKED", 100)
     opened = open_archive(str(tmp_path / "m.keras"))
     assert opened.read([f"{GROUP}/2"]).arrays[f"{GROUP}/2"].tolist() == [0, 0, 0, 0]
 
@@ -294,14 +295,14 @@ def test_a_directory_that_cannot_be_listed(tmp_path: Path) -> None:
 def test_bombs_are_told_by_what_they_are_packed_into(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(keras_archive, "BOMB_FLOOR", 1 << 16)
+    monkeypatch.setattr(limits, "MEMBER_FLOOR", 1 << 16)
     weight_bomb = members(model__weights__h5=weights() + bytes(1 << 20))
     config_bomb = members(config__json=CONFIG + b" " * (1 << 20))
     for number, contents in enumerate((weight_bomb, config_bomb)):
         path = write(tmp_path / f"{number}.keras", contents, zipfile.ZIP_DEFLATED)
-        monkeypatch.setattr(keras_archive, "BOMB_RATIO", 1000)
+        monkeypatch.setattr(limits, "MEMBER_RATIO", 1000)
         check(open_archive(path), path)
-        monkeypatch.setattr(keras_archive, "BOMB_RATIO", 100)
+        monkeypatch.setattr(limits, "MEMBER_RATIO", 100)
         with pytest.raises(DamagedError, match=r"declares \d{7} bytes in \d+\."):
             open_archive(path)
 

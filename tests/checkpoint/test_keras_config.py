@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from bncheck.checkpoint import keras_config
+from bncheck import limits
 from bncheck.checkpoint.keras_config import Layer, load_json, read_config, snake_case
 from bncheck.errors import DamagedError
 
@@ -186,13 +186,13 @@ def test_layers_nest_to_a_limit() -> None:
             config = keras("Wrapper", layer=config)
         return config
 
-    read(nested(keras_config.DEEPEST))
+    read(nested(limits.DEEPEST_MODEL))
     with pytest.raises(DamagedError, match="nests layers deeper than 50"):
-        read(nested(keras_config.DEEPEST + 1))
+        read(nested(limits.DEEPEST_MODEL + 1))
 
 
 def test_a_text_that_is_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(keras_config, "LARGEST", 10)
+    monkeypatch.setattr(limits, "LARGEST_JSON", 10)
     assert load_json(b'"12345678"', "file", "it") == "12345678"
     with pytest.raises(DamagedError, match="it is 11 bytes long, more than any model needs"):
         load_json(b'"123456789"', "file", "it")
@@ -241,7 +241,7 @@ def test_bytes_that_are_half_a_character_are_no_json() -> None:
 
 
 def test_parts_are_counted_before_they_are_made(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(keras_config, "MOST_PARTS", 10)
+    monkeypatch.setattr(limits, "MOST_JSON_PARTS", 10)
     assert load_json(json.dumps([[]] * 9), "file", "it") == [[]] * 9
     with pytest.raises(DamagedError, match="it has more parts than any model needs"):
         load_json(json.dumps([[]] * 10), "file", "it")

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from bncheck.checkpoint import bundle
+from bncheck.checkpoint.bundle import TensorBundle
 from bncheck.errors import NotFoundError
 from bncheck.history import reading
 from bncheck.history.find import find_checkpoints
@@ -51,13 +51,13 @@ def _cut(path: Path, *, age: float) -> None:
 
 def test_every_checkpoint_is_read_once(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     counted: Counter[tuple[str, int]] = Counter()
-    read = bundle._Shards.read
+    value = TensorBundle._value
 
-    def counting(self: Any, entry: Any) -> bytes:
+    def counting(self: Any, name: str, entry: Any, *rest: Any) -> Any:
         counted[self._prefix, entry.offset] += 1
-        return read(self, entry)
+        return value(self, name, entry, *rest)
 
-    monkeypatch.setattr(bundle._Shards, "read", counting)
+    monkeypatch.setattr(TensorBundle, "_value", counting)
     report = history(run, HistoryOptions(jobs=1))
     assert len(report.points) == 7
     assert len(counted) == 7 * 13

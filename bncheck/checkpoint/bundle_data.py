@@ -1,0 +1,124 @@
+"""The data files of a V2 checkpoint, `PREFIX.data-SSSSS-of-NNNNN`: the bytes of its tensors."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Final
+
+from bncheck.checkpoint.files import RegularFile
+from bncheck.errors import BncheckError, DamagedError, NotFoundError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from bncheck.checkpoint.bundle_index import BundleIndex, Entry
+
+_MOST_OPEN: Final = 64  # data files at once; a process may have few descriptors
+_LONGEST_RUN: Final = 1 << 20  # bytes that are read at once
+
+Named = tuple[str, "Entry"]
+"""A tensor by its variable's name."""
+
+
+def data_path(prefix: str, shard: int, count: int) -> str:
+    """Return the path of one of so many data files."""
+    return f"{prefix}.data-{shard:05d}-of-{count:05d}"
+
+
+class Shards:
+    """The data files of one bundle, opened as they are needed, the last ones kept open."""
+
+    def __init__(self, prefix: str, index: BundleIndex) -> None:
+        self._prefix = prefix
+        self._index = index
+        self._open: dict[int, RegularFile] = {}
+        self._broken: dict[int, BncheckError] = {}
+        self._bytes_read: dict[int, int] = {}
+
+    def __enter__(self) -> Shards:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for file in self._open.values():
+            file.close()
+
+    def path(self, shard: int) -> str:
+        """Return the path of a data file, whether it is there or not."""
+        return data_path(self._prefix, shard, self._index.shards)
+
+    def read(self, entry: Entry) -> bytes:
+        """Return a tensor's bytes; raises BncheckError where they are not there."""
+        return self._read(entry.shard, entry.offset, entry.size, "a tensor")
+
+    def read_run(self, run: Sequence[Named]) -> bytes | None:
+        """Return the bytes of tensors that touch, None where they are not all there."""
+        _, first = run[0]
+        size = sum(entry.size for _, entry in run)
+        try:
+            return self._read(first.shard, first.offset, size, "tensors")
+        except BncheckError:
+            return None  # each of them is read by itself, and says what is wrong with it
+
+    def _read(self, shard: int, offset: int, size: int, what: str) -> bytes:
+        file = self._file(shard)
+        data = file.read(offset, size, what)
+        # Tensors do not share bytes. An index in which they do could ask for any amount of memory.
+        self._bytes_read[shard] = self._bytes_read.get(shard, 0) + size
+        if self._bytes_read[shard] > file.size:
+            raise DamagedError(
+                self._index.path, f"gives the bytes at {offset} of {file.path} to several tensors"
+            )
+        return data
+
+    def check(self, shard: int, size: int) -> None:
+        """Raise the error that keeps a shard from being read up to that size, if there is one."""
+        file = self._file(shard)
+        if file.size < size:
+            file.read(size, 0, "the last tensor's end")
+
+    def _file(self, shard: int) -> RegularFile:
+        if not 0 <= shard < self._index.shards:
+            raise DamagedError(
+                self._index.path,
+                f"says that data is in file {shard}, and counts {self._index.shards} files",
+            )
+        if shard in self._broken:
+            raise self._broken[shard]
+        if shard not in self._open:
+            if len(self._open) == _MOST_OPEN:
+                self._open.pop(next(iter(self._open))).close()
+            try:
+                self._open[shard] = self._opened(shard)
+            except BncheckError as error:
+                self._broken[shard] = error
+                raise
+        return self._open[shard]
+
+    def _opened(self, shard: int) -> RegularFile:
+        path = self.path(shard)
+        if not os.path.lexists(path):
+            raise NotFoundError(
+                path, "this data file is missing", remedy="Copy it beside the index."
+            )
+        return RegularFile(path)
+
+
+def runs(tensors: Iterable[Named]) -> Iterator[list[Named]]:
+    """Yield tensors, which come in the order of their places, with those that they touch.
+
+    A partitioned variable has no bytes of its own, and is yielded by itself.
+    """
+    run: list[Named] = []
+    end = start = 0
+    shard = -1
+    for name, entry in tensors:
+        touches = entry.offset == end and entry.shard == shard and entry.size > 0
+        if run and (not touches or entry.slices or end + entry.size - start > _LONGEST_RUN):
+            yield run
+            run = []
+        if not run:
+            shard, start = entry.shard, entry.offset
+        run.append((name, entry))
+        end = -1 if entry.slices else entry.offset + entry.size
+    if run:
+        yield run
