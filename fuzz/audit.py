@@ -15,9 +15,20 @@ from bncheck.config.policy import Policy
 from bncheck.gating.auditing import Request
 from bncheck.gating.pipeline import GateOptions, audit_targets
 from bncheck.gating.targets import find_targets
-from bncheck.report import gate_json, github, gitlab, json_format, junit, markdown, sarif
+from bncheck.report import (
+    gate_json,
+    github,
+    gitlab,
+    json_format,
+    junit,
+    markdown,
+    sarif,
+    verify_json,
+)
 from bncheck.report.gate_text import print_gate
 from bncheck.report.text import Layout, print_report
+from bncheck.report.verify_text import print_verification
+from bncheck.verifying import verify
 from fuzz.target import Depth
 
 if TYPE_CHECKING:
@@ -29,7 +40,14 @@ _NO_OPTIONS = Options()
 
 
 def audit(path: Path, depth: Depth, options: Options = _NO_OPTIONS) -> None:
-    """Read every value of a checkpoint, inspect it, report on it; see these for the errors."""
+    """Read every value of a checkpoint, inspect it, report on it; see these for the errors.
+
+    What is to be reported on is verified first, which has an answer where nothing can be read.
+    """
+    if depth is Depth.REPORT:
+        verified = verify(path)
+        json.loads(verify_json.to_json(verified))
+        print_verification(verified, _console(), quiet=False)
     if depth is not Depth.AUDIT:
         read_all(open_checkpoint(path))
     if depth is Depth.READ:
