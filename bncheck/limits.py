@@ -62,5 +62,8 @@ MOST_INLINED: Final = 500_000  # nodes; functions that call each other can doubl
 DEEPEST_CALL: Final = 64  # calls within calls
 DEEPEST_PREDICATE: Final = 16  # logical ops of one predicate
 
+LONGEST_OUTPUT: Final = 9  # digits of the number of an op's output
+
 # Names.
+LONGEST_NUMBER: Final = 18  # digits of a number in a name that is counted with
 DEEPEST_SCOPE: Final = 64  # scopes of one name that are walked through

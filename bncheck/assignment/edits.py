@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
+from bncheck import limits
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -36,7 +38,7 @@ class Edit(NamedTuple):
         parts = []
         for text, group, offset in zip(pieces[::3], pieces[1::3], pieces[2::3], strict=False):
             digits = (match[int(group)] or "").removeprefix("_") or "0"
-            if not (digits.isascii() and digits.isdigit()):
+            if not (digits.isascii() and digits.isdigit() and len(digits) <= limits.LONGEST_NUMBER):
                 return match[0]
             number = int(digits) + int(offset)
             parts += [match.expand(text), f"_{number}" if number else ""]

@@ -11,6 +11,7 @@ from collections import Counter
 from difflib import SequenceMatcher
 from typing import TYPE_CHECKING, Final
 
+from bncheck import limits
 from bncheck.assignment import counterparts
 from bncheck.assignment.edits import apply_all, is_literal
 from bncheck.assignment.matching import unique
@@ -289,11 +290,15 @@ def _signature(layer: Layer) -> Signature:
     return layer.channels, frozenset(layer.members)
 
 
+def _is_number(part: str) -> bool:
+    return part.isascii() and part.isdigit() and len(part) <= limits.LONGEST_NUMBER
+
+
 def _in_order(layers: Sequence[Layer]) -> list[Layer]:
     """Sort by names, in which 10 comes after 9."""
 
     def key(layer: Layer) -> list[tuple[int, str]]:
         parts = _DIGITS.split(layer.name)
-        return [(int(p), "") if p.isascii() and p.isdigit() else (-1, p) for p in parts]
+        return [(int(p), "") if _is_number(p) else (-1, p) for p in parts]
 
     return sorted(layers, key=key)

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
     from bncheck.batchnorm.layers import Layer
 
-_NUMBER: Final = re.compile(r"_?(\d+)(?=/|$)")
+# From its first digit alone: of thousands, each would be tried as the first.
+_NUMBER: Final = re.compile(r"_?(?<!\d)(\d+)(?=/|$)")
 _MUCH_NEARER: Final = 3.0
 _REACH: Final = 8  # numbers to either side
 _SAMPLE: Final = 100  # layers of one family that vote on the offset

@@ -2,9 +2,9 @@
 
 HDF5 can point outside of its file (external links, external storage, virtual datasets), declare
 terabytes that are stored in no byte, and link its groups in circles. Keras writes none of that, so
-every such file is refused as soon as it is opened. The HDF5 library is C code: beyond the one loop
-that a single damaged byte leads into (hdf5_heap.py), a file made to break the library itself is not
-what can be checked here.
+every such file is refused as soon as it is opened. The HDF5 library is C code: beyond what a single
+damaged byte leads into (hdf5_heap.py, hdf5_strings.py), a file made to break the library itself is
+not what can be checked here.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from bncheck.checkpoint.dtypes import NAMES, numpy_dtype
 from bncheck.checkpoint.files import RegularFile
 from bncheck.checkpoint.hdf5_errors import Hdf5Errors
 from bncheck.checkpoint.hdf5_heap import HeapGuard
+from bncheck.checkpoint.hdf5_strings import Headers
 from bncheck.checkpoint.hdf5_superblock import end_of
 from bncheck.checkpoint.model import Variable, decode_name, element_count, quoted
 from bncheck.checkpoint.sniff import is_hdf5
@@ -71,6 +72,7 @@ class Hdf5File(Hdf5Errors):
             self._close_own()
             raise
         self.size = self._guard.seek(0, os.SEEK_END)
+        self._headers = Headers(self, self._guard.at, self._file.userblock_size, self.size)
         self._last: tuple[bytes, Any] | None = None  # the group that was opened last, by its path
         self._stored_left = self.size
         self._unstored_left = limits.MOST_UNSTORED
@@ -274,7 +276,7 @@ class Hdf5File(Hdf5Errors):
 
     def _attribute(self, opened: Any, owner: str, name: str) -> list[str] | None:
         """Return the strings of an attribute, whose size is checked before it is read."""
-        from h5py import check_string_dtype, h5a
+        from h5py import check_string_dtype, h5a, h5o
 
         what = f"the attribute {name!r} of {quoted(owner)}"
         with self._errors(f"{what} cannot be read"):
@@ -287,16 +289,19 @@ class Hdf5File(Hdf5Errors):
             raise self.damaged(f"{what} declares {count} elements of {dtype.itemsize} bytes")
         if not count:
             return []
-        string = check_string_dtype(dtype)
-        if string is None:
+        if (string := check_string_dtype(dtype)) is None:
             raise self.damaged(f"{what} is no string")
-        # A list may name one long string a thousand times, and its elements tell no lengths before
-        # they are read: the longest one that was loaded, times their number, is what it could take.
+        # A list may name one long string a thousand times: the longest one that was loaded, times
+        # their number, is what it could take.
         longest = min(limits.LONGEST_ATTRIBUTE, limits.LONGEST_STRINGS // count)
         if string.length is None and self._guard.longest > longest:
             # That may be another attribute's, so that only what this one loads counts.
             with Hdf5File(self.path, self._given, self._member) as again:
                 return again._attribute(again._object(owner), owner, name)
+        if string.length is None:
+            with self._errors(f"{what} cannot be read"):
+                address = h5o.get_info(opened).addr  # which may load strings, too
+            self._headers.check(address, name, count, what)
         elements = np.empty(shape, dtype)
         with self._errors(f"{what} cannot be read"), self._guard.at_most(longest):
             attribute.read(elements)

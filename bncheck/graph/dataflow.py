@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from bncheck.checkpoint.dtypes import dtype_name, is_floating, numpy_dtype
-from bncheck.graph.inline import inline, output_name
+from bncheck.graph.inline import index_of, inline, output_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -53,7 +53,7 @@ _FLOATS: Final = {"float32": "float_val", "float64": "double_val"}
 def output_number(tensor: str) -> int:
     """Return which of its node's outputs a tensor is: 1 of `a:1`, 0 of `a`."""
     _, colon, number = tensor.rpartition(":")
-    return int(number) if colon and number.isdigit() else 0
+    return index_of(number) if colon else 0
 
 
 def node_name(tensor: str) -> str:

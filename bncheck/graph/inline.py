@@ -180,6 +180,12 @@ class _Inliner:
         self._nodes[call.name] = Node(call.name, call.op, tuple(effects), call.source)
 
 
+def index_of(digits: str) -> int:
+    """Return the output that a number behind a colon means; 0 where there is no such number."""
+    is_number = digits.isascii() and digits.isdigit() and len(digits) <= limits.LONGEST_OUTPUT
+    return int(digits) if is_number else 0
+
+
 def output_name(call: str, output: int) -> str:
     """Return the name of the node that an inlined call's output is."""
     return f"{call}{_BETWEEN}<{output}>"
@@ -245,7 +251,7 @@ class _Body:
         if name not in self._ops:
             return self._arguments.get(name, name)
         output, _, number = rest.rpartition(":")
-        index = int(number) if number.isdigit() else 0
+        index = index_of(number)
         listed = _OUTPUTS.get(self._ops[name], ())
         if output in listed:
             index = listed.index(output)

@@ -20,7 +20,7 @@ from bncheck.graph.text_form import ENUMS
 
 # Quotes, brackets and commas are of Python and JSON, not of a name.
 _NAME: Final = re.compile(r"""([^\s"'`,;:=(){}\[\]<]+(?::\d+)?)(?:\s+|$)""")
-_SIZE: Final = r"(?:\d+|-1|\?|None)"
+_SIZE: Final = r"(?:\d{1,19}|-1|\?|None)"
 _SHAPE: Final = re.compile(rf"[\[(]\s*(?P<sizes>(?:{_SIZE}(?:\s*,\s*{_SIZE})*)?)\s*,?\s*[\])]")
 _DTYPE: Final = re.compile(r"\(?(?:tf\.)?(?P<dtype>\w+?)(?:_ref|_REF)?\)?")
 _EXPECTED: Final = "expected a variable's name, then its shape and type or nothing"
@@ -59,8 +59,8 @@ def read_names(path: str, text: str) -> Graph:
 
 
 def _entry(line: str) -> str:
-    """Return a line without its comment: a `#` at the start, or behind a space."""
-    return re.split(r"(?:^|\s)#", line, maxsplit=1)[0].strip()
+    """Return a line without its comment, a `#` at the start or behind a space, in single spaces."""
+    return " ".join(re.split(r"(?:^|\s)#", line, maxsplit=1)[0].split())
 
 
 def _variable(entry: str) -> GraphVariable | None:

@@ -278,7 +278,7 @@ class _Decomposed:
             variable = self._variable(tensor)
             if variable is None and node.op == "Mul" and source.op == "Sub":
                 # (x - mean) * m, as it is often written by hand
-                self._put(roles, MEAN, self._variable(source.input[1]))
+                self._put(roles, MEAN, self._taken_away(source))
             elif node.op == "RealDiv" and behind.op == "Sqrt":
                 self._take_numerator(source, roles)
             elif node.op == "Mul":
@@ -289,18 +289,22 @@ class _Decomposed:
     def _take_numerator(self, node: Node, roles: dict[str, str]) -> None:
         """Take mean and gamma from `gamma * (x - mean)`, which a square root divides."""
         if node.op == "Sub":
-            self._put(roles, MEAN, self._variable(node.input[1]))
+            self._put(roles, MEAN, self._taken_away(node))
         for tensor in node.input if node.op == "Mul" else ():
             source = self._flow.node(tensor)
             if source is not None and source.op == "Sub":
-                self._put(roles, MEAN, self._variable(source.input[1]))
+                self._put(roles, MEAN, self._taken_away(source))
             else:
                 self._put(roles, GAMMA, self._variable(tensor))
+
+    def _taken_away(self, difference: Node) -> str | None:
+        """Return the variable that a Sub takes away."""
+        return self._variable(difference.input[1]) if len(difference.input) > 1 else None
 
     def _variable(self, tensor: str) -> str | None:
         """Return the variable that a tensor is, or is the negative of."""
         node = self._flow.node(tensor)
-        if node is not None and node.op == "Neg":
+        if node is not None and node.op == "Neg" and node.input:
             tensor = node.input[0]
         return _held(self._flow, tensor)
 

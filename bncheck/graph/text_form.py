@@ -38,7 +38,7 @@ _FIELD: Final = re.compile(_STRINGS + r"|(?<!\w)(\w+\s*:\s*)([A-Z][A-Z0-9_]+)\b"
 # Attributes that say nothing of a variable, as TensorFlow lays them out. They are most of an
 # Estimator's graph, and what is parsed takes 1 s a megabyte.
 _UNREAD: Final = re.compile(
-    r"""(?m)^([ ]*)attr[ ]\{\n\1[ ]+key:[ ]"_(?:class|output_shapes)"\n(?:\1[ ]+.*\n)*\1\}\n"""
+    r"""(?m)^([ ]*)attr[ ]\{\n\1[ ]+key:[ ]"_(?:class|output_shapes)"\n(?:\1[ ].*\n)*\1\}\n"""
 )
 
 

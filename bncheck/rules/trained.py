@@ -58,11 +58,9 @@ def _update_help(evidence: Evidence) -> str:
 
 
 def initial_values(layer: Layer) -> str:
-    """Say which numbers a layer's initial statistics are."""
-    parts = []
-    for role in layer.statistics:
-        member = layer.members[role]
-        parts.append(f"{role.value} is exactly {member.expected or 0:g}")
+    """Say which numbers a layer's initial statistics are; it may have one alone."""
+    there = [(role, layer.members[role]) for role in layer.statistics if role in layer.members]
+    parts = [f"{role.value} is exactly {member.expected or 0:g}" for role, member in there]
     return f"{' and '.join(parts)} in every channel"
 
 

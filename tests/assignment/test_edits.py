@@ -25,6 +25,8 @@ from bncheck.assignment.edits import apply_all, count_renamed, option_of, parse_
         ("bn((?:_[0-9]+)?)/=bn{1+2}/", "bn_3/gamma", "bn_5/gamma"),
         ("bn((?:_[0-9]+)?)/=bn{1-3}/", "bn_3/gamma", "bn/gamma"),
         ("bn(_.)/=bn{1+1}/", "bn_x/gamma", "bn_x/gamma"),
+        (r"bn(_\d+)/=bn{1+1}/", "bn_9999999999/gamma", "bn_10000000000/gamma"),
+        (r"bn(_\d+)/=bn{1+1}/", f"bn_{'9' * 5000}/gamma", f"bn_{'9' * 5000}/gamma"),
     ],
 )
 def test_a_rename_is_a_substitution(option: str, name: str, changed: str | None) -> None:

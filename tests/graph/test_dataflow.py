@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bncheck.graph.dataflow import Dataflow, node_name, uniform_value
+from bncheck.graph.dataflow import Dataflow, node_name, output_number, uniform_value
 from bncheck.graph.model import strip_output
 from bncheck.proto.graphs_pb2 import GraphDef, NodeDef
 from bncheck.proto.tensors_pb2 import TensorProto
@@ -143,3 +143,11 @@ UNIFORM: dict[str, tuple[TensorProto, float | None]] = {
 def test_uniform_values(name: str) -> None:
     message, expected = UNIFORM[name]
     assert uniform_value(message) == expected
+
+
+@pytest.mark.parametrize(
+    ("tensor", "number"),
+    [("a", 0), ("a:1", 1), ("a:b:12", 12), ("a:", 0), ("a:²", 0), ("a:" + "9" * 5000, 0)],
+)
+def test_the_number_of_an_output(tensor: str, number: int) -> None:
+    assert output_number(tensor) == number

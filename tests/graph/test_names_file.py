@@ -61,6 +61,8 @@ def test_names_shapes_and_types(tmp_path: Path) -> None:
         ("# nothing\n\n", "without any names"),
         ("a [8]\nb\na [9]", "line 3 says otherwise of a"),
         ("<b>", "line 1"),
+        ("a/b [" + "9" * 5000 + "]", "line 1"),
+        ("a/b [" + " " * 100_000 + "x", r"\(line 1: 'a/b \[ x'\)"),
     ],
 )
 def test_what_is_no_list_of_names(tmp_path: Path, text: str, what: str) -> None:

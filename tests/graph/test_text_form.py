@@ -76,3 +76,11 @@ def test_a_text_is_gone_through_once(text: str, before: str) -> None:
     for expression in (_FIELD, _TOKEN):
         assert sum(1 for _ in expression.finditer(before + text * 100_000)) <= 100_001
     assert time.perf_counter() - start < 3
+
+
+def test_an_attribute_that_does_not_end_takes_no_longer(tmp_path: Path) -> None:
+    opened = 'node {\n  attr {\n    key: "_class"\n' + "        value { }\n" * 50
+    start = time.perf_counter()
+    with pytest.raises(DamagedError, match="is no graph in text form"):
+        read(tmp_path, f"graph_def {{\n{opened}")
+    assert time.perf_counter() - start < 3

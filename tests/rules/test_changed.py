@@ -64,6 +64,15 @@ def test_frozen_and_initial_is_an_error() -> None:
     assert finding.evidence["weights_moved"] == 1.0
 
 
+@pytest.mark.parametrize(("left", "value"), [("moving_mean", "0"), ("moving_variance", "1")])
+def test_frozen_and_initial_where_the_other_statistic_is_missing(left: str, value: str) -> None:
+    lost = dict.fromkeys(INITIAL) | {left: INITIAL[left]}
+    (finding,) = _found(_layer(**lost) | _kernel(), _layer(**lost) | _kernel(), "BN601")
+    assert finding.level is Level.ERROR
+    assert finding.variables == (f"net/bn/{left}",)
+    assert f"still initial: {left} is exactly {value} in every channel" in finding.message
+
+
 def test_without_an_affine_the_weights_beside_it_tell() -> None:
     bare = {"gamma": None, "beta": None}
     still = _layer(**bare, **INITIAL)
