@@ -76,6 +76,8 @@ class RegularFile:
                 f"ends at byte {self.size}, but {what} should be at {offset} to {offset + size}",
                 remedy=self.lfs_remedy() or "The copy is incomplete: copy the file again.",
             )
+        if self._descriptor < 0:
+            raise ValueError(f"{self.path} is closed")
         chunks: list[bytes] = []
         missing = size
         while missing:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bncheck.checkpoint import open_checkpoint
+from bncheck.checkpoint import files, open_checkpoint
 from bncheck.checkpoint.files import RegularFile
 from bncheck.errors import BncheckError, DamagedError, NotACheckpointError, NotFoundError
 from tests.conftest import ROOT
@@ -21,7 +21,9 @@ LITTLE = 100_000
 BIG = bytes(64 << 20)  # as a string, which both writers write at once
 
 
-def test_reads(tmp_path: Path) -> None:
+@pytest.mark.parametrize("at_once", [True, False], ids=["pread", "lseek and read"])
+def test_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, at_once: bool) -> None:
+    monkeypatch.setattr(files, "READS_IN_PARALLEL", at_once)
     path = tmp_path / "file"
     path.write_bytes(b"0123456789")
     with RegularFile(str(path)) as file:
@@ -32,7 +34,7 @@ def test_reads(tmp_path: Path) -> None:
         assert file.head(4) == b"0123"
         assert file.head(99) == b"0123456789"
     file.close()
-    with pytest.raises(OSError):
+    with pytest.raises(ValueError, match="closed"):
         file.read(0, 1, "it")
 
 
@@ -73,8 +75,8 @@ def test_reads_that_come_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     """One read call returns at most about 2 GiB, and less wherever it likes to."""
     path = tmp_path / "file"
     path.write_bytes(bytes(range(100)))
-    read = os.read
-    monkeypatch.setattr(os, "read", lambda descriptor, size: read(descriptor, min(size, 7)))
+    read = os.pread
+    monkeypatch.setattr(os, "pread", lambda file, size, at: read(file, min(size, 7), at))
     with RegularFile(str(path)) as file:
         assert file.read(3, 50, "it") == bytes(range(3, 53))
 
@@ -86,7 +88,7 @@ def test_a_disk_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     def fail(*_: int) -> bytes:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
-    monkeypatch.setattr(os, "read", fail)
+    monkeypatch.setattr(os, "pread", fail)
     with pytest.raises(BncheckError, match="Input/output error"):
         open_checkpoint(str(tmp_path / "b"))
 
@@ -141,14 +143,14 @@ def test_no_descriptor_stays_open(tmp_path: Path) -> None:
 def bytes_read(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The sizes of all reads that follow."""
     sizes: list[int] = []
-    read = os.read
+    read = os.pread
 
-    def counted(descriptor: int, size: int) -> bytes:
-        data = read(descriptor, size)
+    def counted(descriptor: int, size: int, offset: int) -> bytes:
+        data = read(descriptor, size, offset)
         sizes.append(len(data))
         return data
 
-    monkeypatch.setattr(os, "read", counted)
+    monkeypatch.setattr(os, "pread", counted)
     return sizes
 
 
@@ -162,8 +164,8 @@ def test_two_small_variables_beside_a_big_one(
         "z": np.full(8, 2, np.float32),
     }
     assert callable(write)
-    files = write(tmp_path / "m", tensors)
-    assert sum(file.stat().st_size for file in files) > len(BIG)
+    written = write(tmp_path / "m", tensors)
+    assert sum(file.stat().st_size for file in written) > len(BIG)
     checkpoint = open_checkpoint(str(tmp_path / "m"))
     values = checkpoint.read(["a", "z"])
     assert values.arrays["a"].tolist() == [1] * 8
