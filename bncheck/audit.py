@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from bncheck.rules.rule import Rule
 
 _THRESHOLDS = Thresholds()
+_WAY_OUT = "--no-graph"
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,9 +176,9 @@ def _find_graph(
     try:
         return graph_beside(location)
     except BncheckError as error:
-        skipped.append(
-            Skipped(error.path, f"{error.reason} (--no-graph judges the checkpoint without it)")
-        )
+        told = _WAY_OUT in error.remedy
+        reason = error.reason if told else f"{error.reason} {_WAY_OUT} judges the checkpoint alone."
+        skipped.append(Skipped(error.path, reason))
         return None
 
 

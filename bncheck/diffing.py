@@ -95,7 +95,7 @@ def _snapshot(location: Location) -> Snapshot:
     if not checkpoint.variables:
         raise DamagedError(checkpoint.path, "holds no variables at all")
     if checkpoint.structure.problem:
-        raise DamagedError(checkpoint.path, checkpoint.structure.problem)
+        raise DamagedError(checkpoint.path, checkpoint.structure.problem, remedy="")
     return take_snapshot(checkpoint)
 
 

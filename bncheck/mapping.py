@@ -61,7 +61,7 @@ def map_checkpoint(path: str, options: MapOptions | None = None) -> MapReport:
     with unchanged():
         checkpoint = open_location(location)
         if checkpoint.structure.problem:
-            raise DamagedError(checkpoint.path, checkpoint.structure.problem)
+            raise DamagedError(checkpoint.path, checkpoint.structure.problem, remedy="")
         graph = _graph(location, options)
     edits = options.renames
 

@@ -62,7 +62,7 @@ def in_directory(directory: str) -> Location:
     raise NotFoundError(
         directory,
         "there is no checkpoint in this directory",
-        remedy=f"There may be one below it, in {', '.join(below[:5])}." if below else "",
+        remedy=f"There may be one below it, in {', '.join(below[:5])}." if below else None,
     )
 
 
@@ -87,7 +87,7 @@ def from_state_file(state: str) -> Location:
         written = read_state(state)
         prefixes = candidate_prefixes(directory, written)
     except BncheckError as error:
-        return _only_one(directory, str(error))
+        return _only_one(directory, error.problem)
     for prefix in prefixes:
         found = at_prefix(prefix) or _keras_at(prefix)
         if found and _is_outside(prefix, directory):

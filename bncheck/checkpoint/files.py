@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 # Several threads may read one file where no read moves its position.
 READS_IN_PARALLEL: Final = hasattr(os, "pread")
+LET_READ: Final = "Let the user who runs bncheck read it."
 _GIT_LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 
 
@@ -36,7 +37,11 @@ class RegularFile:
             raise NotFoundError(path, "no such file") from None
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else str(error)
-            raise NotFoundError(path, f"cannot be opened: {reason}") from None
+            raise NotFoundError(
+                path,
+                f"cannot be opened: {reason}",
+                remedy=LET_READ if isinstance(error, PermissionError) else None,
+            ) from None
         status = os.fstat(self._descriptor)
         if not stat.S_ISREG(status.st_mode):
             os.close(self._descriptor)
@@ -74,6 +79,7 @@ class RegularFile:
             raise DamagedError(
                 self.path,
                 f"ends at byte {self.size}, but {what} should be at {offset} to {offset + size}",
+                offset=self.size,
                 remedy=self.lfs_remedy() or "The copy is incomplete: copy the file again.",
             )
         if self._descriptor < 0:

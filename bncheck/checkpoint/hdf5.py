@@ -45,6 +45,7 @@ Source = Callable[[], AbstractContextManager["Hdf5File"]]
 
 # Bytes of an address and of a length in the file; h5py's default, and what HeapGuard expects.
 _SIZES: Final = (8, 8)
+_HARD: Final = 0
 _LINK_KINDS: Final = {1: "a soft link", 64: "an external link"}
 _PLAIN_TYPES: Final = frozenset(NAMES.values()) - {"string", "resource", "variant"}
 _AFTER_SLASH: Final = "0"  # the next character
@@ -55,13 +56,20 @@ _BFLOAT16: Final = ("bfloat16", None)
 class Hdf5File(Hdf5Errors):
     """One HDF5 file, open for reading: its datasets as variables, its groups, their attributes.
 
-    `path` names the file in errors, and `member` the part of it where `stream` is one. Opening
+    `path` names the file in errors, and `member` the part of it where `stream` is one, which is
+    stored from byte `start` on, or packed (None). Opening
     raises NotFoundError, NotACheckpointError or DamagedError; the whole file is listed, and refused
     with UnsupportedError or DamagedError, when `variables` or `groups` are first asked for.
     """
 
-    def __init__(self, path: str, stream: BinaryIO | None = None, member: str = "") -> None:
-        super().__init__(path, member)
+    def __init__(
+        self,
+        path: str,
+        stream: BinaryIO | None = None,
+        member: str = "",
+        start: int | None = 0,
+    ) -> None:
+        super().__init__(path, member, start)
         self._given = stream
         self._own: RegularFile | None = None
         try:
@@ -96,7 +104,9 @@ class Hdf5File(Hdf5Errors):
         """Return the file at the path as a stream, where it is HDF5."""
         self._own = file = RegularFile(self.path)
         if not is_hdf5(file):
-            raise NotACheckpointError(self.path, "is no HDF5 file", remedy=file.lfs_remedy())
+            raise NotACheckpointError(
+                self.path, "is no HDF5 file", remedy=file.lfs_remedy() or None
+            )
         return cast("BinaryIO", Window(file, 0, file.size))
 
     def _open(self) -> Any:
@@ -105,7 +115,8 @@ class Hdf5File(Hdf5Errors):
         # A stream is never locked: looking at a file must not keep a training from writing it.
         with self._errors("cannot be opened as HDF5"):
             file = h5py.File(self._guard, "r")
-            sizes = file.id.get_create_plist().get_sizes()
+            created = file.id.get_create_plist()
+            sizes, self._base = created.get_sizes(), created.get_userblock()
         if sizes != _SIZES:
             raise self.unsupported(f"counts bytes in numbers of {sizes[1]} bytes")
         return file
@@ -137,36 +148,39 @@ class Hdf5File(Hdf5Errors):
                 group = h5g.open(self._file.id, parent or b"/")
             for name, kind, address in self._links(group, parent, limits.MOST_LINKS - len(seen)):
                 path = parent + b"/" + name if parent else name
+                at = self._base + address if kind == _HARD else None
                 left -= len(path)
                 if left < 0:
                     raise self.damaged("its groups have far longer names than the file can hold")
                 self._check_link(path, kind)
                 if address in seen:
                     raise self.unsupported(
-                        f"{_shown(path)} is a second link to {_shown(seen[address])}"
+                        f"{_shown(path)} is a second link to {_shown(seen[address])}", at
                     )
                 seen[address] = path
-                with self._errors(f"{_shown(path)} cannot be opened"):
+                with self._errors(f"{_shown(path)} cannot be opened", at):
                     opened = h5o.open(group, name)
                 if isinstance(opened, h5g.GroupID):
                     if depth == limits.DEEPEST_GROUP:
-                        raise self.damaged(f"nests its groups deeper than {limits.DEEPEST_GROUP}")
+                        raise self.damaged(
+                            f"nests its groups deeper than {limits.DEEPEST_GROUP}", at
+                        )
                     groups[decode_name(path)] = None
                     pending.append((path, depth + 1))
                 else:
-                    variable = self._variable(opened, decode_name(path))
+                    variable = self._variable(opened, decode_name(path), at)
                     variables[variable.name] = variable
         return variables, groups
 
     def _check_link(self, path: bytes, kind: int) -> None:
         """Refuse a link of any kind but the one that names an object of this file."""
-        if kind:
+        if kind != _HARD:
             raise self.unsupported(
                 f"{_shown(path)} is {_LINK_KINDS.get(kind, 'a user-defined link')}"
             )
 
     def _links(self, group: Any, parent: bytes, most: int) -> list[tuple[bytes, int, int]]:
-        """Return the name, the kind (0 is a hard link) and the address of each link of a group."""
+        """Return the name, the kind and, of a hard link, the address of each link of a group."""
         links: list[tuple[bytes, int, int]] = []
 
         def take(name: bytes, info: Any) -> bool | None:
@@ -179,12 +193,13 @@ class Hdf5File(Hdf5Errors):
             raise self.damaged(f"holds more than {limits.MOST_LINKS} groups and datasets")
         return links
 
-    def _variable(self, opened: Any, path: str) -> Variable:
+    def _variable(self, opened: Any, path: str, at: int | None = None) -> Variable:
+        """Return what a dataset is; `at` is the byte of its header, where that is known."""
         from h5py import h5d
 
         if not isinstance(opened, h5d.DatasetID):
-            raise self.unsupported(f"{quoted(path)} is neither a group nor a dataset")
-        with self._errors(f"the dataset {quoted(path)} cannot be read"):
+            raise self.unsupported(f"{quoted(path)} is neither a group nor a dataset", at)
+        with self._errors(f"the dataset {quoted(path)} cannot be read", at):
             plist = opened.get_create_plist()
             virtual = plist.get_layout() == h5d.VIRTUAL
             external = plist.get_external_count()
@@ -193,14 +208,16 @@ class Hdf5File(Hdf5Errors):
             stored = opened.get_storage_size()
         if virtual:
             raise self.unsupported(
-                f"{quoted(path)} is a virtual dataset: its values are in other files"
+                f"{quoted(path)} is a virtual dataset: its values are in other files", at
             )
         if external:
-            raise self.unsupported(f"{quoted(path)} keeps its values in another file")
+            raise self.unsupported(f"{quoted(path)} keeps its values in another file", at)
         shape = (0,) if shape is None else tuple(shape)
         declared = element_count(shape) * item
         if declared > limits.DATASET_FLOOR and declared > limits.DATASET_RATIO * stored:
-            raise self.damaged(f"{quoted(path)} declares {declared} bytes, and {stored} are stored")
+            raise self.damaged(
+                f"{quoted(path)} declares {declared} bytes, and {stored} are stored", at
+            )
         return Variable(path, self._type_name(opened, path), shape)
 
     def _type_name(self, opened: Any, path: str) -> str:
@@ -296,7 +313,7 @@ class Hdf5File(Hdf5Errors):
         longest = min(limits.LONGEST_ATTRIBUTE, limits.LONGEST_STRINGS // count)
         if string.length is None and self._guard.longest > longest:
             # That may be another attribute's, so that only what this one loads counts.
-            with Hdf5File(self.path, self._given, self._member) as again:
+            with Hdf5File(self.path, self._given, self._member, self._start) as again:
                 return again._attribute(again._object(owner), owner, name)
         if string.length is None:
             with self._errors(f"{what} cannot be read"):
@@ -325,17 +342,20 @@ class Hdf5File(Hdf5Errors):
         if dtype is None:
             raise self.unsupported(f"bncheck reads no values of type {variable.dtype} from HDF5")
         opened = self._opened(encoded(variable.name))
+        at = self._place(opened)
         if self._variable(opened, variable.name) != variable:
             raise self.damaged("the file was changed after it was listed")
         if opened.shape is None:
-            raise self.damaged("it holds no value at all")
-        with self._errors("it cannot be read"):
+            raise self.damaged("it holds no value at all", at)
+        with self._errors("it cannot be read", at):
             plist = opened.get_create_plist()
             filters = {plist.get_filter(index)[0] for index in range(plist.get_nfilters())}
         if filters - _FILTERS:
-            raise self.unsupported(f"it is compressed with the filter {min(filters - _FILTERS)}")
-        self._spend(element_count(variable.shape) * opened.get_type().get_size(), opened)
-        with self._errors("it cannot be read"):
+            raise self.unsupported(
+                f"it is compressed with the filter {min(filters - _FILTERS)}", at
+            )
+        self._spend(element_count(variable.shape) * opened.get_type().get_size(), opened, at)
+        with self._errors("it cannot be read", at):
             array: NDArray[Any] = np.asarray(Dataset(opened)[()])
             return array.view(dtype) if array.dtype.kind == "V" else array.astype(dtype, copy=False)
 
@@ -354,25 +374,36 @@ class Hdf5File(Hdf5Errors):
 
         opened = self._opened(encoded(variable.name))
         dataset = Dataset(opened)
-        with self._errors("it cannot be read"):
+        at = self._place(opened)
+        with self._errors("it cannot be read", at):
             size: int = opened.get_storage_size()
             place = opened.get_offset()
             chunks = [] if dataset.chunks is None or not dataset.size else dataset.iter_chunks()
             for chunk in chunks:
                 dataset[chunk]
         if place is not None and place + size > self.size:
-            raise self.damaged(f"its values end at byte {place + size}, the file at {self.size}")
+            raise self.damaged(
+                f"its values end at byte {place + size}, the file at {self.size}", at
+            )
         return size
 
-    def _spend(self, declared: int, opened: Any) -> None:
-        """Refuse what takes more memory than the file accounts for; each dataset is read once."""
+    def _place(self, opened: Any) -> int | None:
+        """Return the byte of a dataset's values, where they are in one piece, else its header's."""
+        from h5py import h5o
+
         with self._errors("it cannot be read"):
+            values: int | None = opened.get_offset()
+            return self._base + int(h5o.get_info(opened).addr) if values is None else values
+
+    def _spend(self, declared: int, opened: Any, at: int | None) -> None:
+        """Refuse what takes more memory than the file accounts for; each dataset is read once."""
+        with self._errors("it cannot be read", at):
             stored = opened.get_storage_size()
         unstored = max(0, declared - limits.DATASET_RATIO * stored)
         if unstored > self._unstored_left:
-            raise self.damaged(f"it declares {declared} bytes, and {stored} are stored")
+            raise self.damaged(f"it declares {declared} bytes, and {stored} are stored", at)
         if stored > self._stored_left:
-            raise self.damaged("its datasets store more bytes than the file has")
+            raise self.damaged("its datasets store more bytes than the file has", at)
         self._unstored_left -= unstored
         self._stored_left -= stored
 

@@ -8,7 +8,7 @@ from bncheck.checkpoint.dtypes import is_floating
 from bncheck.checkpoint.hdf5 import encoded
 from bncheck.checkpoint.keras_config import AFFINE, STATISTICS
 from bncheck.checkpoint.model import Checkpoint, Values, Variable, element_count, quoted
-from bncheck.errors import BncheckError
+from bncheck.errors import BncheckError, UnsupportedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from bncheck.checkpoint.structure import Structure
 
 
+_MEMORY: Final = "Run bncheck where there is more."
 _MEAN: Final = "moving_mean"
 _ROLES: Final = (*AFFINE, *STATISTICS)
 
@@ -87,7 +88,10 @@ def _read_each(file: Hdf5File, variables: Iterable[Variable], values: Values) ->
         try:
             values.arrays[name] = file.read(variable)
         except BncheckError as error:
-            values.unread[name] = error.what
+            values.unread[name] = str(error)
             values.broken_files.add(file.path)
         except MemoryError:
-            values.unread[name] = "there is not enough memory for it"
+            refusal = UnsupportedError(
+                file.path, "there is not enough memory for it", remedy=_MEMORY
+            )
+            values.unread[name] = str(refusal)

@@ -30,10 +30,11 @@ _CHUNK: Final = 1 << 17  # bytes, which stay in the processor's cache while they
 class HeapGuard(ReadOnlyStream):
     """A stream that refuses to hand out a heap collection through which nobody can walk.
 
-    `damaged` makes the error that is raised then. `longest` is the size of the longest object seen.
+    `damaged` makes the error that is raised then, of a byte. `longest` is the size of the longest
+    object seen.
     """
 
-    def __init__(self, stream: BinaryIO, damaged: Callable[[str], BncheckError]) -> None:
+    def __init__(self, stream: BinaryIO, damaged: Callable[[str, int], BncheckError]) -> None:
         super().__init__(stream.seek(0, os.SEEK_END))
         self._stream = stream
         self._damaged = damaged
@@ -88,15 +89,16 @@ class HeapGuard(ReadOnlyStream):
         self._checked.add(start)
         self._left -= size
         if self._left < 0:
-            raise self._damaged("the collections of its heap overlap")
+            raise self._damaged("the collections of its heap overlap", start)
         for place, length, step in self._objects(start + _HEADER, start + size):
             if not 0 < step <= start + size - place:
                 raise self._damaged(
-                    f"the heap collection at byte {start} holds an object of {length} bytes at "
-                    f"byte {place}, which leads nowhere"
+                    f"its heap holds an object of {length} bytes, which leads nowhere", place
                 )
             if length > self._most:
-                raise self._damaged(f"declares strings of {length} bytes in a long list of them")
+                raise self._damaged(
+                    f"declares strings of {length} bytes in a long list of them", place
+                )
             self.longest = max(self.longest, length)
 
     def _objects(self, place: int, end: int) -> Iterator[tuple[int, int, int]]:

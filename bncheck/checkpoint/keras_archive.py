@@ -23,7 +23,7 @@ from bncheck.checkpoint.keras_config import load_json, read_config
 from bncheck.checkpoint.keras_weights import open_weights
 from bncheck.checkpoint.location import listed
 from bncheck.checkpoint.model import quoted
-from bncheck.checkpoint.zip_archive import Zip
+from bncheck.checkpoint.zip_archive import Text, Zip
 from bncheck.errors import (
     BncheckError,
     DamagedError,
@@ -69,7 +69,8 @@ def open_sharded(path: str) -> Hdf5Checkpoint:
 def _open(store: Zip | _Directory, names: Collection[str]) -> Hdf5Checkpoint:
     if CONFIG not in names:
         raise NotACheckpointError(store.path, f"is no Keras archive: there is no {CONFIG} in it")
-    model = read_config(store.read(CONFIG), store.path, CONFIG)
+    text = store.read(CONFIG)
+    model = read_config(text.content, text.path, text.what, text.start)
     if WEIGHTS in names:
         return open_weights(store.path, "keras-archive", [store.source(WEIGHTS)], model)
     if WEIGHTS_MAP in names:
@@ -80,15 +81,19 @@ def _open(store: Zip | _Directory, names: Collection[str]) -> Hdf5Checkpoint:
             f"keeps its weights in {PICKLED}, a pickle, which bncheck never loads",
             remedy="Load the model in Keras and save it again: the weights become HDF5.",
         )
-    raise NotFoundError(store.path, f"holds no weights ({WEIGHTS})")
+    raise NotFoundError(
+        store.path, f"holds no weights ({WEIGHTS})", remedy="Save the whole model again."
+    )
 
 
 def _open_shards(
     store: Zip | _Directory, name: str, path: str, form: str, model: Layer | None
 ) -> Hdf5Checkpoint:
-    shards = read_weights_map(store.read(name), path, name)
+    text = store.read(name)
+    shards = read_weights_map(text)
     files = dict.fromkeys(file for each in shards.values() for file in each)
-    return open_weights(path, form, [store.source(file) for file in files], model, shards)
+    sources = [store.source(file) for file in files]
+    return open_weights(path, form, sources, model, (text.path, shards))
 
 
 def is_weights_map(file: RegularFile) -> bool:
@@ -96,33 +101,35 @@ def is_weights_map(file: RegularFile) -> bool:
     if file.size > limits.LARGEST_JSON or not file.head(1024).lstrip().startswith(b"{"):
         return False
     try:
-        weight_map = _weight_map(file.head(limits.LARGEST_JSON), file.path, "it")
+        weight_map = _weight_map(Text(file.head(limits.LARGEST_JSON), file.path))
     except BncheckError:
         return False
     return any(".h5" in str(value) for value in weight_map.values())
 
 
-def _weight_map(text: bytes, path: str, what: str) -> dict[str, Any]:
-    loaded = load_json(text, path, what)
+def _weight_map(text: Text) -> dict[str, Any]:
+    loaded = load_json(text.content, text.path, text.what, text.start)
     weight_map = loaded.get("weight_map") if isinstance(loaded, dict) else None
     if not isinstance(weight_map, dict) or not weight_map:
-        raise NotACheckpointError(path, f"{what} maps no weights to files")
+        raise NotACheckpointError(text.path, f"{text.what} maps no weights to files")
     return weight_map
 
 
-def read_weights_map(text: bytes, path: str, what: str) -> dict[str, list[str]]:
+def read_weights_map(text: Text) -> dict[str, list[str]]:
     """Return the shards of each group; UnsupportedError where one is not beside the map."""
     shards = {}
-    for group, value in _weight_map(text, path, what).items():
+    for group, value in _weight_map(text).items():
         files = value if isinstance(value, list) else [value]
         for file in files:
             if not isinstance(file, str) or not file.endswith(".h5"):
                 raise DamagedError(
-                    path, f"{what} maps {quoted(group)} to {quoted(file)}, no HDF5 file"
+                    text.path, f"{text.what} maps {quoted(group)} to {quoted(file)}, no HDF5 file"
                 )
             if re.search(r"[/\\:\0]", file):
                 raise UnsupportedError(
-                    path, f"{what} leads out of its directory, to {quoted(file)}"
+                    text.path,
+                    f"{text.what} leads out of its directory, to {quoted(file)}",
+                    remedy="Keras writes all files beside their map: where is it from?",
                 )
         shards[group] = files
     return shards
@@ -134,13 +141,13 @@ class _Directory:
     def __init__(self, path: str) -> None:
         self.path = path
 
-    def read(self, name: str) -> bytes:
+    def read(self, name: str) -> Text:
         with RegularFile(os.path.join(self.path, name)) as file:
             if file.size > limits.LARGEST_JSON:
                 raise DamagedError(
                     file.path, f"is {file.size} bytes long, more than any model needs"
                 )
-            return file.head(limits.LARGEST_JSON)
+            return Text(file.head(limits.LARGEST_JSON), file.path)
 
     def source(self, name: str) -> Source:
         return partial(Hdf5File, os.path.join(self.path, name))

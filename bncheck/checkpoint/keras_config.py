@@ -77,17 +77,20 @@ class Layer(NamedTuple):
             yield from each
 
 
-def load_json(text: str | bytes, path: str, what: str) -> Any:
+def load_json(text: str | bytes, path: str, what: str, start: int | None = None) -> Any:
     """Return what a JSON text holds, in strings that can be written again.
 
-    Raises DamagedError where it is none, too long or too deep.
+    `start` is the byte of the file at which it starts, None where it is not there as it is. Raises
+    DamagedError where it is none, too long or too deep.
     """
     if len(text) > limits.LARGEST_JSON:
         raise DamagedError(path, f"{what} is {len(text)} bytes long, more than any model needs")
+    encoding = "utf-8"
     try:
         if isinstance(text, bytes):
             # Strictly: json.loads would make lone surrogates of bytes that are no UTF-8.
-            text = text.decode(json.detect_encoding(text))
+            encoding = json.detect_encoding(text)
+            text = text.decode(encoding)
         if text.count("[") + text.count("{") > limits.MOST_JSON_PARTS:
             raise DamagedError(path, f"{what} has more parts than any model needs")
         if "\\ud" in text or "\\uD" in text:
@@ -95,8 +98,22 @@ def load_json(text: str | bytes, path: str, what: str) -> Any:
         return json.loads(text)
     except RecursionError:
         raise DamagedError(path, f"{what} nests too deep to be a model's") from None
-    except ValueError as error:
-        raise DamagedError(path, f"{what} is no valid JSON: {error}") from None
+    except json.JSONDecodeError as error:
+        # Half a character may be among the letters, which is as long as what stands for it.
+        before = len(error.doc[: error.pos].encode(encoding, "surrogatepass"))
+        raise DamagedError(
+            path,
+            f"{what} is no valid JSON: {error.msg} in line {error.lineno}, column {error.colno}",
+            offset=None if start is None else start + before,
+        ) from None
+    except UnicodeDecodeError as error:
+        raise DamagedError(
+            path,
+            f"{what} is no valid JSON: {error.reason} of {error.encoding.upper()}",
+            offset=None if start is None else start + error.start,
+        ) from None
+    except ValueError:
+        raise DamagedError(path, f"{what} has a number of thousands of digits") from None
 
 
 def _whole(match: re.Match[str]) -> str:
@@ -105,12 +122,13 @@ def _whole(match: re.Match[str]) -> str:
     return match[0] if not alone or int(alone, 16) in _BYTES else "\\ufffd"
 
 
-def read_config(text: str | bytes, path: str, what: str) -> Layer | None:
+def read_config(text: str | bytes, path: str, what: str, start: int | None = None) -> Layer | None:
     """Return the model that a configuration describes, None where it describes no layer.
 
-    Raises DamagedError where it is no JSON, or nests deeper than any model.
+    Raises DamagedError where it is no JSON, or nests deeper than any model; `start` is that of
+    `load_json`.
     """
-    loaded = load_json(text, path, what)
+    loaded = load_json(text, path, what, start)
     if not _is_layer(loaded):
         return None
     return _Reader(path, what).layer(loaded, 0)

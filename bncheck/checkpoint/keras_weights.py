@@ -346,12 +346,12 @@ def open_weights(
     form: str,
     sources: Sequence[Source],
     model: Layer | None,
-    expected: Iterable[str] = (),
+    listed: tuple[str, Iterable[str]] = ("", ()),
 ) -> Hdf5Checkpoint:
     """Return the weights in one file or several shards as a checkpoint.
 
-    `form` is its format, `expected` the groups that the shards have to hold together. Raises
-    DamagedError where one is missing, or a variable is stored twice.
+    `form` is its format, `listed` the path of the shards' map and the groups in it, which they have
+    to hold together. Raises DamagedError where one is missing, or a variable is stored twice.
     """
     places: dict[str, int] = {}
     variables: dict[str, Variable] = {}
@@ -367,8 +367,9 @@ def open_weights(
             variables |= file.variables
             groups |= file.groups
             names |= read_names(file)
+    map_path, expected = listed
     for group in expected:
         if group.strip("/") not in groups:
-            raise DamagedError(path, f"lists {quoted(group)}, which is in none of its shards")
+            raise DamagedError(map_path, f"lists {quoted(group)}, which is in none of its shards")
     structure = build_structure(variables, groups, names, model)
     return Hdf5Checkpoint(path, form, sources, places, variables, structure)

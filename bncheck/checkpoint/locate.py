@@ -36,7 +36,11 @@ def locate(path: str) -> Location:
     if not path:
         raise NotFoundError("''", "is an empty path")
     if not os.path.isabs(path) and not os.path.isdir("."):
-        raise NotFoundError(path, "cannot be found: the working directory is gone")
+        raise NotFoundError(
+            path,
+            "cannot be found: the working directory is gone",
+            remedy="Change to one that is there.",
+        )
     if os.path.isdir(path):
         # tf.train.load_checkpoint, too, asks first whether the path is a directory.
         return in_directory(path)
@@ -60,7 +64,9 @@ def _of_prefix(prefix: str) -> Location:
         raise NotFoundError(
             prefix, "only the graph (.meta) is here", remedy="Copy the .index and .data files, too."
         )
-    raise NotFoundError(prefix, "no such file, directory or checkpoint", remedy=_neighbours(prefix))
+    raise NotFoundError(
+        prefix, "no such file, directory or checkpoint", remedy=_neighbours(prefix) or None
+    )
 
 
 def _of_file(path: str) -> Location:
@@ -92,7 +98,10 @@ def _of_file(path: str) -> Location:
     if path.endswith(".meta"):
         return _of_prefix(path[: -len(".meta")])
     with RegularFile(path) as file:
-        raise NotACheckpointError(path, f"is no TensorFlow checkpoint but {describe(file)}")
+        what, remedy = describe(file)
+    raise NotACheckpointError(
+        path, f"is no TensorFlow checkpoint but {what}", remedy=remedy or None
+    )
 
 
 def _by_content(path: str) -> Location | None:

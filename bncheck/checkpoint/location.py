@@ -8,7 +8,7 @@ import re
 from enum import Enum
 from typing import Final, NamedTuple
 
-from bncheck.checkpoint.files import RegularFile
+from bncheck.checkpoint.files import LET_READ, RegularFile
 from bncheck.checkpoint.sniff import (
     KERAS_ARCHIVE,
     ZIP_MAGIC,
@@ -166,4 +166,8 @@ def listed(directory: str) -> list[str]:
     try:
         return sorted(os.listdir(directory or "."))
     except OSError as error:
-        raise NotFoundError(directory, f"cannot be listed: {error.strerror}") from None
+        raise NotFoundError(
+            directory,
+            f"cannot be listed: {error.strerror}",
+            remedy=LET_READ if isinstance(error, PermissionError) else None,
+        ) from None

@@ -41,7 +41,7 @@ def load_objects(bundle: TensorBundle) -> TrackableObjectGraph:
     """Return the object graph of a bundle; DamagedError where it cannot be read."""
     values = bundle.read([OBJECT_GRAPH])
     if OBJECT_GRAPH in values.unread:
-        raise DamagedError(bundle.path, values.unread[OBJECT_GRAPH])
+        raise DamagedError(bundle.path, values.unread[OBJECT_GRAPH], remedy="")
     encoded = values.arrays[OBJECT_GRAPH]
     if encoded.shape != () or encoded.dtype.kind != "O":
         raise DamagedError(bundle.path, "its object graph is no string")
@@ -59,7 +59,7 @@ def read_structure(bundle: TensorBundle) -> Structure:
     try:
         graph = load_objects(bundle)
     except DamagedError as error:
-        return _by_keys(bundle.variables, error.what)
+        return _by_keys(bundle.variables, error.reason)
     return structure_of(graph, bundle)
 
 
@@ -67,7 +67,10 @@ def structure_of(graph: TrackableObjectGraph, bundle: TensorBundle) -> Structure
     """Return what an object graph says of a bundle's variables, as `read_structure` does."""
     found = _Reader(graph, bundle).read()
     if not found.full_names and any(key.endswith(_SUFFIX) for key in bundle.variables):
-        return _by_keys(bundle.variables, "it describes none of the variables that are here")
+        error = DamagedError(
+            bundle.path, "its object graph describes none of the variables that are here"
+        )
+        return _by_keys(bundle.variables, error.reason)
     return found
 
 

@@ -17,6 +17,7 @@ from bncheck.errors import DamagedError
 from bncheck.proto.tensors_pb2 import CheckpointState
 
 STATE_FILE = "checkpoint"
+_NAME_IT = "Name the checkpoint itself instead of the directory."
 # Not `state.model_checkpoint_path` in a program: the field, its colon, and a string.
 _FIELD = re.compile(rb"""(?<![\w.])model_checkpoint_path\s*:\s*["'#]""")
 
@@ -54,7 +55,9 @@ def _parse(path: str) -> CheckpointState:
 
     with RegularFile(path) as file:
         if file.size > limits.LARGEST_STATE_FILE:
-            raise DamagedError(path, f"is {file.size} bytes long, too long for a state file")
+            raise DamagedError(
+                path, f"is {file.size} bytes long, too long for a state file", remedy=_NAME_IT
+            )
         data = file.head(limits.LARGEST_STATE_FILE)
     try:
         return text_format.Merge(data.decode("utf-8"), CheckpointState(), allow_unknown_field=True)
@@ -62,7 +65,8 @@ def _parse(path: str) -> CheckpointState:
         raise DamagedError(
             path,
             f"is no valid checkpoint state file{_line_of(error)}",
-            remedy="Name the checkpoint itself instead of the directory.",
+            offset=error.start if isinstance(error, UnicodeDecodeError) else None,
+            remedy=_NAME_IT,
         ) from None
 
 

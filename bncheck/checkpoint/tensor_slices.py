@@ -109,7 +109,6 @@ class TensorSlices(Checkpoint):
             raise UnsupportedError(
                 path,
                 f"is for readers of version {meta.versions.min_consumer} or later",
-                remedy="Is there a newer bncheck?",
             )
 
     def read(self, names: Iterable[str]) -> Values:
@@ -125,8 +124,8 @@ class TensorSlices(Checkpoint):
                 values.arrays[name] = _build(tensor, slices)
             except BncheckError as error:
                 values.unread[name] = str(error)
-            except (ValueError, DecodeError) as error:
-                values.unread[name] = f"{error}; the checkpoint is damaged"
+            except ValueError as error:
+                values.unread[name] = str(DamagedError(self._blamed(tensor), str(error)))
         return values
 
     def keys(self, shard: int) -> set[bytes]:
@@ -137,6 +136,11 @@ class TensorSlices(Checkpoint):
             for extents, place in tensor.slices.items()
             if place == shard
         }
+
+    def _blamed(self, tensor: _Tensor) -> str:
+        """Return the file of a tensor that contradicts its header; of several, the prefix."""
+        files = {self._files[shard] for shard in tensor.slices.values()}
+        return files.pop() if len(files) == 1 else self.path
 
     def _read_slices(
         self, tensors: dict[str, _Tensor]
@@ -173,7 +177,10 @@ def _build(tensor: _Tensor, slices: dict[tuple[int, bytes], bytes]) -> NDArray[A
         stored = slices.get((shard, _key(tensor, extents)))
         if stored is None:
             raise ValueError("the header lists a slice that the table does not hold")
-        message = SavedTensorSlices.FromString(stored).data
+        try:
+            message = SavedTensorSlices.FromString(stored).data
+        except DecodeError:
+            raise ValueError("its slice is no valid protobuf message") from None
         if decode_name(message.name) != variable.name:
             raise ValueError(f"its slice says that it belongs to {decode_name(message.name)!r}")
         parts.append((box, _decode(message.data, variable.dtype, element_count(box.sizes))))

@@ -58,7 +58,7 @@ class Window(ReadOnlyStream):
     ) -> None:
         super().__init__(size)
         self._file = file
-        self._start = start
+        self.start = start
         self._longest = longest
 
     def read(self, size: int = -1, /) -> bytes:
@@ -66,8 +66,12 @@ class Window(ReadOnlyStream):
         left = max(0, self._size - self._position)
         count = left if size < 0 else min(size, left)
         if self._longest is not None and count > self._longest:
-            raise DamagedError(self._file.path, f"has a directory of {count} bytes")
-        data = self._file.read(self._start + self._position, count, "a part of it")
+            raise DamagedError(
+                self._file.path,
+                f"has a directory of {count} bytes",
+                offset=self.start + self._position,
+            )
+        data = self._file.read(self.start + self._position, count, "a part of it")
         self._position += count
         return data
 

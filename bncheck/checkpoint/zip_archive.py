@@ -30,7 +30,20 @@ _ENCRYPTED: Final = 1
 _DESCRIBED_BEHIND: Final = 8
 _DESCRIPTOR: Final = b"PK\x07\x08"
 _LOCAL_HEADER: Final = 30
-_COPY_AGAIN: Final = "Copy the file again."
+_SAVE_AGAIN: Final = "Save the whole model again."
+_NO_COMPRESSION: Final = "Keras compresses nothing: zip the files again without compression."
+
+
+class Text(NamedTuple):
+    """A text that is stored in a file: `what` it is there, and the byte that it `start`s at.
+
+    That is None where it is packed.
+    """
+
+    content: bytes
+    path: str
+    what: str = "it"
+    start: int | None = 0
 
 
 class Member(NamedTuple):
@@ -119,7 +132,7 @@ class Member(NamedTuple):
 
     def damaged(self, what: str) -> DamagedError:
         """Return the error that something in this member breaks the rules."""
-        return DamagedError(self.path, f"{self.name} {what}", remedy=_COPY_AGAIN)
+        return DamagedError(self.path, f"{self.name} {what}", offset=self.offset)
 
 
 class Zip:
@@ -141,9 +154,7 @@ class Zip:
             self.directory_start: int = opened.start_dir
         except (zipfile.BadZipFile, EOFError, OSError, ValueError, RuntimeError) as error:
             self._file.close()
-            raise DamagedError(
-                path, f"is a damaged zip archive: {error}", remedy=_COPY_AGAIN
-            ) from None
+            raise DamagedError(path, f"is a damaged zip archive: {error}") from None
         except BaseException:
             self._file.close()
             raise
@@ -184,16 +195,24 @@ class Zip:
         """Return a member; NotFoundError, DamagedError or UnsupportedError as the class says."""
         info: zipfile.ZipInfo | None = self._infos.get(name)
         if info is None:
-            raise NotFoundError(self.path, f"there is no {quoted(name)} in the archive")
+            raise NotFoundError(
+                self.path, f"there is no {quoted(name)} in the archive", remedy=_SAVE_AGAIN
+            )
         if name in self._twice:
-            raise DamagedError(self.path, f"holds {name} twice")
+            raise DamagedError(self.path, f"holds {name} twice", offset=info.header_offset)
         if info.flag_bits & _ENCRYPTED:
-            raise UnsupportedError(self.path, f"{name} is encrypted")
+            raise UnsupportedError(
+                self.path,
+                f"{name} is encrypted",
+                offset=info.header_offset,
+                remedy="Unpack it, and zip the files again without a password.",
+            )
         if info.compress_type not in (_STORED, _DEFLATED):
             raise UnsupportedError(
                 self.path,
                 f"{name} is compressed by the method {info.compress_type}",
-                remedy="Keras compresses nothing: zip the files again without compression.",
+                offset=info.header_offset,
+                remedy=_NO_COMPRESSION,
             )
         return Member(
             self.path,
@@ -205,11 +224,13 @@ class Zip:
             info.compress_type,
         )
 
-    def read(self, name: str) -> bytes:
-        """Return the content of a member that is JSON, whose CRC-32 is checked."""
+    def read(self, name: str) -> Text:
+        """Return a member that is JSON, whose CRC-32 is checked."""
         member = self.member(name)
         member.check_size(limits.LARGEST_JSON)
-        return member.content(self._file).getvalue()
+        content = member.content(self._file).getvalue()
+        start = member.window(self._file).start if member.is_stored else None
+        return Text(content, self.path, name, start)
 
     def source(self, name: str) -> Source:
         """Return what opens a member as an HDF5 file, on its own and as often as is wanted.
@@ -228,7 +249,10 @@ class Zip:
 @contextmanager
 def _open_member(member: Member) -> Iterator[Hdf5File]:
     with RegularFile(member.path) as file:
-        deflated = member.method == _DEFLATED
-        stream = member.content(file) if deflated else cast("BinaryIO", member.window(file))
-        with Hdf5File(member.path, stream, member.name) as opened:
+        if member.is_stored:
+            window = member.window(file)
+            stream, start = cast("BinaryIO", window), window.start
+        else:
+            stream, start = cast("BinaryIO", member.content(file)), None
+        with Hdf5File(member.path, stream, member.name, start) as opened:
             yield opened

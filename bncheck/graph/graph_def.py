@@ -17,7 +17,7 @@ from bncheck.checkpoint.varint import read_varint
 from bncheck.errors import DamagedError, NotACheckpointError
 from bncheck.graph.dataflow import SAVE_OPS, VARIABLE_OPS, Dataflow
 from bncheck.graph.layers import apply_ops
-from bncheck.graph.meta_graph import ASSIGN_OPS, graph_of, read_message
+from bncheck.graph.meta_graph import ASSIGN_OPS, OTHER_GRAPH, graph_of, read_message
 from bncheck.graph.savers import Saved, only_saver, saved_by
 from bncheck.graph.text_form import field_among, parse_text_message, read_text
 from bncheck.proto.graphs_pb2 import MetaGraphDef, SavedModel, VariableDef
@@ -86,9 +86,7 @@ def _starts_with_a_node(head: bytes) -> bool:
 
 
 def _of_text(path: str) -> Graph:
-    text = read_text(path)
-    if text is None:
-        raise NotACheckpointError(path, f"is no {_WHAT} but a text that is no UTF-8")
+    text = read_text(path, _WHAT)
     field = field_among(text, {*_GRAPH, *_META_GRAPH, _SAVED_MODEL})
     meta = MetaGraphDef()
     if field is None:
@@ -111,7 +109,9 @@ def _of_saved_model(path: str, model: SavedModel) -> Graph:
 
 def _of_meta_graph(path: str, meta: MetaGraphDef) -> Graph:
     if not meta.HasField("graph_def") and not meta.collection_def:
-        raise NotACheckpointError(path, f"is a protobuf message, but no {_WHAT}")
+        raise NotACheckpointError(
+            path, f"is a protobuf message, but no {_WHAT}", remedy=OTHER_GRAPH
+        )
     return graph_of(path, meta, "meta-graph")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from google.protobuf.message import DecodeError, Message
 
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 _M = TypeVar("_M", bound=Message)
 
 _BATCH_NORM_OPS = frozenset(("FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3"))
+OTHER_GRAPH: Final = "Name another graph, or use --no-graph to judge the checkpoint alone."
+COPY_GRAPH: Final = "Copy it again, or use --no-graph to judge the checkpoint alone."
 _FUSED_EPSILON = 1e-4  # the op's default where the attribute is stripped
 ASSIGN_OPS = frozenset(("Assign", "AssignVariableOp"))
 _SUBTRACT_OPS = frozenset(("AssignSub", "AssignSubVariableOp"))
@@ -46,7 +48,9 @@ def read_meta_graph(path: str) -> Graph:
     """
     meta = read_message(path, MetaGraphDef(), "TensorFlow graph (.meta)")
     if not meta.HasField("graph_def") and not meta.collection_def:
-        raise NotACheckpointError(path, "is a protobuf message, but no TensorFlow graph (.meta)")
+        raise NotACheckpointError(
+            path, "is a protobuf message, but no TensorFlow graph (.meta)", remedy=OTHER_GRAPH
+        )
     return graph_of(path, meta, "meta-graph")
 
 
@@ -62,9 +66,11 @@ def read_message(path: str, message: _M, what: str) -> _M:
                 "is larger than 2 GiB, which no protobuf message can be",
                 remedy="Use --no-graph to judge the checkpoint alone, or a graph without weights.",
             )
-        description = describe(file)
-        if description != UNKNOWN:
-            raise NotACheckpointError(path, f"is no {what} but {description}")
+        described = describe(file)
+        if described != UNKNOWN:
+            raise NotACheckpointError(
+                path, f"is no {what} but {described.what}", remedy=described.remedy or OTHER_GRAPH
+            )
         data = file.read(0, file.size, "the message")
     try:
         message.ParseFromString(data)
@@ -72,7 +78,7 @@ def read_message(path: str, message: _M, what: str) -> _M:
         raise DamagedError(
             path,
             f"is no {what}, or it is cut off",
-            remedy="Copy it again, or use --no-graph to judge the checkpoint alone.",
+            remedy=COPY_GRAPH,
         ) from None
     return message
 
@@ -121,7 +127,7 @@ class _Builder:
             raise DamagedError(
                 self._path,
                 "has variables in its graph and lists none: it is cut off, or was stripped",
-                remedy="Copy it again, or use --no-graph to judge the checkpoint alone.",
+                remedy=COPY_GRAPH,
             )
         variables = {name: self._variable(name, parts) for name, parts in definitions.items()}
         updates = self._meta.collection_def.get("update_ops")
@@ -151,7 +157,9 @@ class _Builder:
         try:
             members = [VariableDef.FromString(raw) for raw in collection.bytes_list.value]
         except DecodeError:
-            raise DamagedError(self._path, "holds a variable that is no VariableDef") from None
+            raise DamagedError(
+                self._path, "holds a variable that is no VariableDef", remedy=COPY_GRAPH
+            ) from None
         return members + [VariableDef(variable_name=n) for n in collection.node_list.value]
 
     def _name(self, definition: VariableDef) -> str:

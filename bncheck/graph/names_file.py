@@ -23,7 +23,10 @@ _NAME: Final = re.compile(r"""([^\s"'`,;:=(){}\[\]<]+(?::\d+)?)(?:\s+|$)""")
 _SIZE: Final = r"(?:\d{1,19}|-1|\?|None)"
 _SHAPE: Final = re.compile(rf"[\[(]\s*(?P<sizes>(?:{_SIZE}(?:\s*,\s*{_SIZE})*)?)\s*,?\s*[\])]")
 _DTYPE: Final = re.compile(r"\(?(?:tf\.)?(?P<dtype>\w+?)(?:_ref|_REF)?\)?")
-_EXPECTED: Final = "expected a variable's name, then its shape and type or nothing"
+_REMEDY: Final = (
+    "In a list of names, each line is a variable's name, then its shape and type or nothing: "
+    "net/bn/gamma [8] float32."
+)
 
 
 def read_names(path: str, text: str) -> Graph:
@@ -42,14 +45,16 @@ def read_names(path: str, text: str) -> Graph:
                 path,
                 f"is no TensorFlow graph, and no list of variables' names (line {number}: "
                 f"{entry[:60]!r})",
-                remedy=f"As a list of names, {_EXPECTED}: net/bn/gamma [8] float32.",
+                remedy=_REMEDY,
             )
         if variables.setdefault(variable.name, variable) != variable:
             raise NotACheckpointError(
-                path, f"line {number} says otherwise of {variable.name} than a line before it"
+                path,
+                f"line {number} says otherwise of {variable.name} than a line before it",
+                remedy="Leave one of the two lines out.",
             )
     if not variables:
-        raise NotACheckpointError(path, "is a text without any names of variables")
+        raise NotACheckpointError(path, "is a text without any names of variables", remedy=_REMEDY)
     return Graph(
         source=path,
         kind="names",

@@ -81,7 +81,9 @@ def _timeout(program: str) -> float:
     except ValueError:
         seconds = 0.0
     if not 0 < seconds < float("inf"):
-        raise ProgramError(program, f"{TIMEOUT}={written!r} is no number of seconds")
+        raise ProgramError(
+            program, f"{TIMEOUT}={written!r} is no number of seconds", remedy="Set it to one."
+        )
     return seconds
 
 
@@ -169,7 +171,7 @@ def _error(program: str, kind: str, what: str) -> BncheckError:
             remedy="Modules are looked for in the working directory first.",
         )
     if kind == "function":
-        return NotFoundError(program, what)
+        return NotFoundError(program, what, remedy="Check the function's name.")
     if kind == "empty":
         return ProgramError(
             program,

@@ -23,7 +23,7 @@ from bncheck.errors import BncheckError, NotACheckpointError, UnsupportedError
 from bncheck.graph.conditions import sources
 from bncheck.graph.dataflow import Dataflow, node_name
 from bncheck.graph.layers import Program, find_layers, signature_outputs, training_ops
-from bncheck.graph.meta_graph import graph_of, read_message
+from bncheck.graph.meta_graph import OTHER_GRAPH, graph_of, read_message
 from bncheck.graph.model import Graph, GraphVariable
 from bncheck.graph.text_form import read_text_message
 from bncheck.proto.graphs_pb2 import SavedModel
@@ -61,9 +61,10 @@ def graph_of_saved_model(path: str, model: SavedModel) -> Graph:
 
     Raises as `read_saved_model` does.
     """
-    directory = os.path.dirname(path)
     if not model.meta_graphs:
-        raise NotACheckpointError(path, "is a protobuf message, but no SavedModel")
+        raise NotACheckpointError(
+            path, "is a protobuf message, but no SavedModel", remedy=OTHER_GRAPH
+        )
     if len(model.meta_graphs) > limits.MOST_META_GRAPHS:
         raise UnsupportedError(
             path,
@@ -71,9 +72,9 @@ def graph_of_saved_model(path: str, model: SavedModel) -> Graph:
             remedy="--no-graph judges its variables alone.",
         )
     with_objects = any(meta.HasField("object_graph_def") for meta in model.meta_graphs)
-    stored = _stored(directory) if with_objects else NO_STRUCTURE
+    stored = _stored(os.path.dirname(path)) if with_objects else NO_STRUCTURE
     graphs = [
-        _graph(path, directory, meta, stored)
+        _graph(path, meta, stored)
         for meta in sorted(model.meta_graphs, key=lambda m: _SERVE not in m.meta_info_def.tags)
     ]
     first, *others = graphs
@@ -111,7 +112,7 @@ def _read(directory: str) -> tuple[str, SavedModel]:
     )
 
 
-def _graph(path: str, directory: str, meta: MetaGraphDef, stored: Structure) -> Graph:
+def _graph(path: str, meta: MetaGraphDef, stored: Structure) -> Graph:
     serving = _SERVE in meta.meta_info_def.tags
     if not meta.HasField("object_graph_def"):
         graph = graph_of(path, meta, "saved-model")
@@ -132,7 +133,7 @@ def _graph(path: str, directory: str, meta: MetaGraphDef, stored: Structure) -> 
         tensorflow_version=meta.meta_info_def.tensorflow_version,
         layers=_layers(meta, names, trainable),
         structure=stored,
-        configs=dict(_configs(directory, meta.object_graph_def, names)),
+        configs=dict(_configs(path, meta.object_graph_def, names)),
     )
 
 
@@ -236,21 +237,22 @@ def _variable(name: str, variable: SavedVariable) -> GraphVariable:
 
 
 def _configs(
-    directory: str, objects: SavedObjectGraph, names: Mapping[int, str]
+    path: str, objects: SavedObjectGraph, names: Mapping[int, str]
 ) -> Iterator[tuple[str, LayerConfig]]:
     """Yield what Keras 2 says of the layers, by the names of their variables."""
-    for number, metadata in _metadata(directory, objects):
-        layer = read_config(metadata, directory, "the configuration of a layer")
+    beside = os.path.join(os.path.dirname(path), _KERAS)
+    path = beside if os.path.lexists(beside) else path
+    for number, metadata in _metadata(path, objects):
+        layer = read_config(metadata, path, "the configuration of a layer")
         if layer is not None and 0 <= number < len(objects.nodes):
             for child in objects.nodes[number].children:
                 if child.node_id in names:
                     yield names[child.node_id], layer.config
 
 
-def _metadata(directory: str, objects: SavedObjectGraph) -> Iterator[tuple[int, str]]:
-    """Yield the number and the JSON of every Keras layer."""
-    path = os.path.join(directory, _KERAS)
-    if os.path.lexists(path):
+def _metadata(path: str, objects: SavedObjectGraph) -> Iterator[tuple[int, str]]:
+    """Yield the number and the JSON of every Keras layer, from the file that has them."""
+    if os.path.basename(path) == _KERAS:
         metadata = read_message(path, SavedMetadata(), "Keras metadata")
         yield from (
             (node.node_id, node.metadata)

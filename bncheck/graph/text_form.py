@@ -10,7 +10,7 @@ from google.protobuf.message import Message
 from bncheck import limits
 from bncheck.checkpoint.dtypes import NAMES
 from bncheck.checkpoint.files import RegularFile
-from bncheck.errors import DamagedError, UnsupportedError
+from bncheck.errors import DamagedError, NotACheckpointError, UnsupportedError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -55,10 +55,11 @@ def field_among(text: str, names: Collection[str]) -> str | None:
     return None
 
 
-def read_text(path: str) -> str | None:
-    """Return the text that a file is, None where it is no UTF-8.
+def read_text(path: str, what: str) -> str:
+    """Return the text that a file is; `what` says what that would be.
 
-    Raises as `RegularFile` does, and UnsupportedError beyond 2 GiB.
+    Raises as `RegularFile` does, UnsupportedError beyond 2 GiB, and NotACheckpointError where it is
+    no UTF-8.
     """
     with RegularFile(path) as file:
         if file.size > limits.LARGEST_GRAPH:
@@ -70,24 +71,25 @@ def read_text(path: str) -> str | None:
         data = file.read(0, file.size, "the text")
     try:
         return data.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        return None
+    except UnicodeDecodeError as error:
+        raise NotACheckpointError(
+            path,
+            f"is no {what} but a text that is no UTF-8",
+            offset=error.start,
+            remedy="Write it again as UTF-8, or in binary form.",
+        ) from None
 
 
 def read_text_message(path: str, message: _M, what: str) -> _M:
     """Read a file that is one message in text form; fields that bncheck does not know are passed.
 
-    Raises NotFoundError where it cannot be opened, and DamagedError, with the line, where it is no
-    such text.
+    Raises as `read_text` does, and DamagedError, with the line, where it is no such text.
     """
-    text = read_text(path)
-    if text is None:
-        raise DamagedError(path, f"is no {what} in text form")
-    return parse_text_message(path, text, message, what)
+    return parse_text_message(path, read_text(path, what), message, what)
 
 
 def parse_text_message(path: str, text: str, message: _M, what: str) -> _M:
-    """Read a text that is one message; raises as `read_text_message` does."""
+    """Read a text that is one message; DamagedError, with the line, where it is none."""
     from google.protobuf import text_format  # 8 ms, and few graphs are texts
 
     try:
@@ -100,7 +102,11 @@ def parse_text_message(path: str, text: str, message: _M, what: str) -> _M:
     except (text_format.ParseError, RecursionError) as error:
         line = getattr(error, "GetLine", lambda: None)()
         where = f" (line {line})" if line else ""
-        raise DamagedError(path, f"is no {what} in text form{where}") from None
+        raise DamagedError(
+            path,
+            f"is no {what} in text form{where}",
+            remedy="Copy it again, or use --no-graph to judge the checkpoint alone.",
+        ) from None
 
 
 def _blank(match: re.Match[str]) -> str:

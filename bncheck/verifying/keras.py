@@ -15,7 +15,7 @@ from bncheck.checkpoint.keras_archive import WEIGHTS, WEIGHTS_MAP, read_weights_
 from bncheck.checkpoint.location import Kind as Form
 from bncheck.checkpoint.model import quoted
 from bncheck.checkpoint.window import Window
-from bncheck.checkpoint.zip_archive import Zip
+from bncheck.checkpoint.zip_archive import Text, Zip
 from bncheck.errors import COPY_AGAIN, BncheckError
 from bncheck.report.verify_model import Found, Problem, VerifiedFile, Weight
 from bncheck.verifying.accounting import gaps
@@ -66,7 +66,7 @@ def _hdf5_files(location: Location) -> Iterator[str]:
             return
         path = os.path.join(folder, WEIGHTS_MAP)
     with RegularFile(path) as file:
-        shards = read_weights_map(file.head(file.size), path, "it")
+        shards = read_weights_map(Text(file.head(file.size), path))
     names = dict.fromkeys(name for each in shards.values() for name in each)
     yield from (os.path.join(folder, name) for name in names)
 

@@ -99,7 +99,10 @@ def test_what_is_no_number_is_listed_and_not_read(tmp_path: Path, value: Any, dt
     assert opened.variables["a"].dtype == dtype
     values = opened.read(["a"])
     assert values.arrays == {}
-    assert values.unread["a"] == f"bncheck reads no values of type {dtype} from HDF5"
+    assert values.unread["a"] == (
+        f"{opened.path}: bncheck reads no values of type {dtype} from HDF5. "
+        "Keras writes no such files: where is it from?"
+    )
     assert values.broken_files == {opened.path}
 
 
@@ -165,7 +168,12 @@ def test_a_checksum_that_fails_is_told_where_it_fails(tmp_path: Path) -> None:
     path.write_bytes(data.replace(pattern, pattern[:-1] + b"\0"))
     values = checkpoint(str(path)).read(["bad", "good"])
     assert_same(values.arrays["good"], VECTOR)
-    assert values.unread == {"bad": "it cannot be read: filter returned failure during read"}
+    with h5py.File(path, "r") as file:
+        header = h5py.h5o.get_info(file["bad"].id).addr
+    assert values.unread == {
+        "bad": f"{path} (byte {header}): it cannot be read: filter returned failure during read. "
+        "Copy the file again, or save the model once more."
+    }
     assert values.broken_files == {str(path)}
 
 
@@ -174,7 +182,7 @@ def test_a_file_that_went_away_is_told_for_each_variable(tmp_path: Path) -> None
     opened = checkpoint(path)
     os.remove(path)
     values = opened.read(["a"])
-    assert values.unread == {"a": f"{path}: no such file"}
+    assert values.unread == {"a": f"{path}: no such file. Check the path."}
 
 
 def test_a_file_that_changed_is_not_believed(tmp_path: Path) -> None:
@@ -185,10 +193,11 @@ def test_a_file_that_changed_is_not_believed(tmp_path: Path) -> None:
             del file[name]
         file["a"] = h5py.ExternalLink("/etc/passwd", "/")
         file["c"] = VECTOR[:2]
-    assert opened.read(opened.variables).unread == {
-        "a/b": "'a' is an external link",
-        "c": "the file was changed after it was listed",
-        "d": "it cannot be found: name doesn't exist",
+    unread = opened.read(opened.variables).unread
+    assert {name: reason.partition(". ")[0] for name, reason in unread.items()} == {
+        "a/b": f"{path}: 'a' is an external link",
+        "c": f"{path}: the file was changed after it was listed",
+        "d": f"{path}: it cannot be found: name doesn't exist",
     }
 
 
@@ -358,7 +367,31 @@ def test_an_unknown_filter_loads_no_plugin(tmp_path: Path) -> None:
         h5py.h5d.create(file.id, b"x", h5py.h5t.NATIVE_FLOAT, space, plist)
 
     values = checkpoint(written(tmp_path / "f.h5", write)).read(["x"])
-    assert values.unread == {"x": "it is compressed with the filter 32015"}
+    assert "): it is compressed with the filter 32015. Keras writes no such" in values.unread["x"]
+
+
+@pytest.mark.parametrize("userblock", [0, 512])
+def test_an_error_names_the_byte_of_the_file(tmp_path: Path, userblock: int) -> None:
+    """Addresses in the file count from the end of a user block."""
+
+    def write(file: h5py.File) -> None:
+        file.create_dataset("a", data=[1.5] * 4, chunks=(2,))
+        file.create_dataset("b", (1 << 27,), "f4")
+        file["c"] = file["a"]
+        file["d"] = np.void(b"found it")
+
+    path = written(tmp_path / "f.h5", write, userblock_size=userblock)
+    data = Path(path).read_bytes()
+    with Hdf5File(path) as file:
+        with pytest.raises(UnsupportedError, match="'c' is a second link") as caught:
+            assert file.variables
+        at = caught.value.offset
+        assert at is not None
+        assert data[at : at + 2] == b"\x01\x00"  # the version of an object's header
+        with h5py.File(path, "r") as opened:
+            assert at == userblock + h5py.h5o.get_info(opened["a"].id).addr
+            assert file._place(opened["a"].id) == at
+            assert file._place(opened["d"].id) == data.index(b"found it")
 
 
 def test_no_hdf5_file(tmp_path: Path) -> None:

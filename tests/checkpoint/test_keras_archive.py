@@ -268,6 +268,44 @@ def test_failures(tmp_path: Path, case: str) -> None:
         assert part in text, text
 
 
+def test_what_is_wrong_is_told_with_the_byte_of_the_archive(tmp_path: Path) -> None:
+    """HDF5 and JSON count from their own start; packed, no byte of the archive is to blame."""
+
+    def linked(path: Path, method: int) -> tuple[bytes, int | None]:
+        stream = io.BytesIO()
+        with h5py.File(stream, "w") as file:
+            file.update(ARRAYS)
+            file["again"] = file[GROUP]
+            header = h5py.h5o.get_info(file[GROUP].id).addr
+        write(path, members(model__weights__h5=stream.getvalue()), method)
+        with pytest.raises(UnsupportedError, match=r"is a second link to") as caught:
+            open_archive(str(path))
+        return stream.getvalue()[header : header + 40], caught.value.offset
+
+    path = tmp_path / "m.keras"
+    header, at = linked(path, zipfile.ZIP_STORED)
+    assert at is not None
+    assert path.read_bytes()[at : at + 40] == header
+    assert linked(path, zipfile.ZIP_DEFLATED)[1] is None
+    for method, found in ((zipfile.ZIP_STORED, b"!, 1"), (zipfile.ZIP_DEFLATED, None)):
+        write(path, members(config__json=b'{"class_name": !, 1'), method)
+        with pytest.raises(DamagedError, match=r"config\.json is no valid JSON") as no_json:
+            open_archive(str(path))
+        at = no_json.value.offset
+        assert (None if at is None else path.read_bytes()[at : at + 4]) == found
+
+
+def test_a_member_is_named_with_its_header(tmp_path: Path) -> None:
+    path = tmp_path / "m.keras"
+    broken_crc(path)
+    with pytest.raises(DamagedError, match="does not have the CRC-32") as caught:
+        open_archive(str(path))
+    at = caught.value.offset
+    assert at is not None
+    assert path.read_bytes()[at : at + 4] == b"PK\x03\x04"
+    assert path.read_bytes()[at + 30 :].startswith(b"model.weights.h5")
+
+
 def test_a_directory_of_many_members_is_not_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -198,10 +198,31 @@ def test_a_text_that_is_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
         load_json(b'"123456789"', "file", "it")
 
 
-@pytest.mark.parametrize("text", [b"", b"{", b"\xff", b"{'a': 1}", b"1" * 5000])
-def test_no_json(text: bytes) -> None:
-    with pytest.raises(DamagedError, match=re.escape("file: it is no valid JSON")):
+@pytest.mark.parametrize(
+    ("text", "byte"),
+    [
+        (b"", 0),
+        (b"{", 1),
+        (b"\xff", 0),
+        (b'["\xff"]', 2),
+        (b"{'a': 1}", 1),
+        ('["ü", x]'.encode(), 7),
+        ('["ü", x]'.encode("utf-16-le"), 12),
+        (b'["\\ud800", x]', 11),
+    ],
+)
+def test_no_json(text: bytes, byte: int) -> None:
+    with pytest.raises(DamagedError, match=re.escape("file: it is no valid JSON")) as caught:
         load_json(text, "file", "it")
+    assert caught.value.offset is None  # where the text is no file itself
+    for start in (0, 100):
+        with pytest.raises(DamagedError, match=rf"\(byte {start + byte}\): it is no valid JSON"):
+            load_json(text, "file", "it", start)
+
+
+def test_a_number_without_end() -> None:
+    with pytest.raises(DamagedError, match="it has a number of thousands of digits"):
+        load_json(b"1" * 5000, "file", "it")
 
 
 @pytest.mark.parametrize("value", [-0.1, 1.5, 1e300, float("nan"), float("inf"), 10**400, "x"])

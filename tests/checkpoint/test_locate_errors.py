@@ -233,7 +233,7 @@ def test_errors(tmp_path: Path, name: str) -> None:
 def test_an_empty_path() -> None:
     with pytest.raises(NotFoundError) as caught:
         locate("")
-    assert str(caught.value) == "'': is an empty path"
+    assert str(caught.value) == "'': is an empty path. Check the path."
 
 
 def test_v1_in_no_shards_is_no_empty_checkpoint(tmp_path: Path) -> None:

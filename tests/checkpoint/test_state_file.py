@@ -92,7 +92,14 @@ def test_what_is_no_text_format(tmp_path: Path, name: str) -> None:
     state.write_bytes(NOT_TEXT_FORMAT[name])
     with pytest.raises(DamagedError) as caught:
         read_state(str(state))
-    assert str(caught.value).startswith(f"{state}: is no valid checkpoint state file")
+    assert caught.value.path == str(state)
+    assert caught.value.what.startswith("is no valid checkpoint state file")
+    try:
+        NOT_TEXT_FORMAT[name].decode("utf-8")
+    except UnicodeDecodeError as error:
+        assert caught.value.offset == error.start
+    else:
+        assert caught.value.offset is None
     assert "Name the checkpoint itself instead of the directory." in str(caught.value)
 
 

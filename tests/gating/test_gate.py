@@ -185,7 +185,8 @@ def test_each_is_audited_once_and_none_hides_the_others(tree: Path) -> None:
         Verdict.NOT_AUDITED,
     ]
     assert report.exit_code == 3
-    assert report.checkpoints[-1].skipped[0].reason == "no such file, directory or checkpoint"
+    (skipped,) = report.checkpoints[-1].skipped
+    assert skipped.reason == "no such file, directory or checkpoint. Check the path."
     without = _gate(tree / "b/broken", tree / "c.keras")
     assert (without.exit_code, without.count(Level.ERROR)) == (1, 2)
 

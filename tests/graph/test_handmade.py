@@ -156,7 +156,7 @@ ERRORS: dict[str, tuple[Callable[[Path], Any], type[BncheckError], list[str]]] =
     "Git LFS": (
         file(b"version https://git-lfs.github.com/spec/v1\n"),
         NotACheckpointError,
-        ["but a Git LFS pointer; run 'git lfs pull'"],
+        ["but a Git LFS pointer. Run 'git lfs pull'."],
     ),
     "cut off": (
         file(WHOLE[:-1]),

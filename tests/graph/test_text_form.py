@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from bncheck.checkpoint.dtypes import NAMES
-from bncheck.errors import DamagedError
+from bncheck.errors import DamagedError, NotACheckpointError
 from bncheck.graph.text_form import _FIELD, _TOKEN, read_text_message
 from bncheck.proto.graphs_pb2 import MetaGraphDef
 
@@ -65,8 +65,9 @@ def test_deep_nesting_and_bytes_that_are_no_text(tmp_path: Path) -> None:
         read(tmp_path, "any { " * 100_000)
     path = tmp_path / "graph.pbtxt"
     path.write_bytes(b"graph_def { \xff }")
-    with pytest.raises(DamagedError, match="is no graph in text form"):
+    with pytest.raises(NotACheckpointError, match="is no graph but a text that is no") as caught:
         read_text_message(str(path), MetaGraphDef(), "graph")
+    assert caught.value.offset == 12
 
 
 @pytest.mark.parametrize("text", ["a", " ", '\\"', "a:", "A", "{", "a: A"])
