@@ -21,7 +21,7 @@ import numpy as np
 from bncheck import limits
 from bncheck.checkpoint.dtypes import NAMES, numpy_dtype
 from bncheck.checkpoint.files import RegularFile
-from bncheck.checkpoint.hdf5_errors import Hdf5Errors
+from bncheck.checkpoint.hdf5_attributes import Hdf5Attributes, encoded
 from bncheck.checkpoint.hdf5_heap import HeapGuard
 from bncheck.checkpoint.hdf5_strings import Headers
 from bncheck.checkpoint.hdf5_superblock import end_of
@@ -53,7 +53,7 @@ _AFTER_SLASH: Final = "0"  # the next character
 _BFLOAT16: Final = ("bfloat16", None)
 
 
-class Hdf5File(Hdf5Errors):
+class Hdf5File(Hdf5Attributes):
     """One HDF5 file, open for reading: its datasets as variables, its groups, their attributes.
 
     `path` names the file in errors, and `member` the part of it where `stream` is one, which is
@@ -99,6 +99,9 @@ class Hdf5File(Hdf5Errors):
     def _close_own(self) -> None:
         if self._own is not None:
             self._own.close()
+
+    def _reopened(self) -> Hdf5File:
+        return Hdf5File(self.path, self._given, self._member, self._start)
 
     def _open_path(self) -> BinaryIO:
         """Return the file at the path as a stream, where it is HDF5."""
@@ -246,89 +249,10 @@ class Hdf5File(Hdf5Errors):
     def _sorted(self) -> list[str]:
         return sorted(self.variables)
 
-    def text(self, group: str, attribute: str) -> str | None:
-        """Return a group's attribute that is one string, None where there is none."""
-        return self._text(self._group(group), group, attribute)
-
-    def strings(self, group: str, attribute: str) -> list[str] | None:
-        """Return a group's attribute that is a list of strings, None where there is none.
-
-        Keras splits what is longer than 64 KB into `attribute0`, `attribute1`, and so on.
-        """
-        opened = self._group(group)
-        whole = self._attribute(opened, group, attribute)
-        if whole is not None:
-            return whole
-        pieces: list[str] = []
-        count = 0
-        while (piece := self._attribute(opened, group, f"{attribute}{count}")) is not None:
-            pieces += piece
-            count += 1
-        return pieces if count else None
-
     def has_group(self, name: str) -> bool:
         """Whether the root holds something of that name; nothing is listed for it."""
         with self._errors("its root group cannot be read"):
             return encoded(name) in self._file.id
-
-    def has_attribute(self, group: str, attribute: str) -> bool:
-        """Whether a group has an attribute of that name."""
-        from h5py import h5a
-
-        opened = self._group(group)
-        with self._errors(f"the attributes of {quoted(group)} cannot be read"):
-            return bool(h5a.exists(opened, attribute.encode()))
-
-    def _group(self, group: str) -> Any:
-        from h5py import h5g
-
-        with self._errors(f"the group {quoted(group)} cannot be read"):
-            return h5g.open(self._file.id, encoded(group) or b"/")
-
-    def _text(self, opened: Any, owner: str, attribute: str) -> str | None:
-        strings = self._attribute(opened, owner, attribute)
-        if strings is not None and len(strings) != 1:
-            raise self.damaged(f"the attribute {attribute!r} of {quoted(owner)} is not one string")
-        return strings[0] if strings else None
-
-    def _attribute(self, opened: Any, owner: str, name: str) -> list[str] | None:
-        """Return the strings of an attribute, whose size is checked before it is read."""
-        from h5py import check_string_dtype, h5a, h5o
-
-        what = f"the attribute {name!r} of {quoted(owner)}"
-        with self._errors(f"{what} cannot be read"):
-            if not h5a.exists(opened, name.encode()):
-                return None
-            attribute = h5a.open(opened, name.encode())
-            shape, dtype = attribute.shape, attribute.dtype
-        count = 0 if shape is None else element_count(shape)
-        if count > limits.MOST_STRINGS or count * dtype.itemsize > limits.LONGEST_ATTRIBUTE:
-            raise self.damaged(f"{what} declares {count} elements of {dtype.itemsize} bytes")
-        if not count:
-            return []
-        if (string := check_string_dtype(dtype)) is None:
-            raise self.damaged(f"{what} is no string")
-        # A list may name one long string a thousand times: the longest one that was loaded, times
-        # their number, is what it could take.
-        longest = min(limits.LONGEST_ATTRIBUTE, limits.LONGEST_STRINGS // count)
-        if string.length is None and self._guard.longest > longest:
-            # That may be another attribute's, so that only what this one loads counts.
-            with Hdf5File(self.path, self._given, self._member, self._start) as again:
-                return again._attribute(again._object(owner), owner, name)
-        if string.length is None:
-            with self._errors(f"{what} cannot be read"):
-                address = h5o.get_info(opened).addr  # which may load strings, too
-            self._headers.check(address, name, count, what)
-        elements = np.empty(shape, dtype)
-        with self._errors(f"{what} cannot be read"), self._guard.at_most(longest):
-            attribute.read(elements)
-        return [decode_name(bytes(element)) for element in elements.flat]
-
-    def _object(self, path: str) -> Any:
-        from h5py import h5o
-
-        with self._errors(f"{quoted(path)} cannot be opened"):
-            return h5o.open(self._file.id, encoded(path) or b"/")
 
     def read(self, variable: Variable) -> NDArray[Any]:
         """Return the values of a dataset that was listed, in the machine's byte order.
@@ -420,11 +344,6 @@ class Hdf5File(Hdf5Errors):
         self._check_link(path, kind)
         with self._errors("it cannot be opened"):
             return h5o.open(group, name)
-
-
-def encoded(path: str) -> bytes:
-    """Return a path's bytes, which need not be UTF-8."""
-    return path.encode("utf-8", "surrogateescape")
 
 
 def _shown(path: bytes) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from bncheck.checkpoint.dtypes import is_floating
-from bncheck.checkpoint.hdf5 import encoded
+from bncheck.checkpoint.hdf5_attributes import encoded
 from bncheck.checkpoint.keras_config import AFFINE, STATISTICS
 from bncheck.checkpoint.model import Checkpoint, Values, Variable, element_count, quoted
 from bncheck.errors import BncheckError, UnsupportedError

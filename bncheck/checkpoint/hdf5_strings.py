@@ -54,10 +54,12 @@ class Headers:
         """
         lengths = self.lengths(address, name.encode(), count)
         if lengths is None:
-            raise self._errors.unsupported(f"{what} is not stored beside it")
+            raise self._errors.unsupported(f"{what} is not stored beside it", self._base + address)
         longest = max(lengths)
         if longest > min(self._size, limits.LONGEST_ATTRIBUTE):
-            raise self._errors.damaged(f"{what} declares a string of {longest} bytes")
+            raise self._errors.damaged(
+                f"{what} declares a string of {longest} bytes", self._base + address
+            )
 
     def lengths(self, address: int, name: bytes, count: int) -> list[int] | None:
         """Return the lengths that an attribute of `count` strings claims for them.

@@ -49,8 +49,16 @@ class Case:
 def messages(outcome: Outcome) -> list[str]:
     """Return what a run could not audit, each as one line: the file or variable, and the reason."""
     if outcome.out:
-        return [f"{each['what']}: {each['reason']}" for each in json.loads(outcome.out)["skipped"]]
+        report = json.loads(outcome.out)
+        skipped = [f"{each['what']}: {each['reason']}" for each in report.get("skipped", ())]
+        return skipped + [_problem(**each) for each in report.get("problems", ())]
     return [line.removeprefix("bncheck: ") for line in outcome.err.splitlines()]
+
+
+def _problem(path: str, what: str, offset: int | None, remedy: str, **_: object) -> str:
+    """Return a problem that `bncheck verify` reports as the other commands would say it."""
+    place = path if offset is None else f"{path} (byte {offset})"
+    return f"{place}: {what}. {remedy}".rstrip()
 
 
 def inspecting(path: str, *options: str) -> tuple[str, ...]:

@@ -319,6 +319,7 @@ def of_h5(change: Callable[[str], Any]) -> Write:
 
 
 CASES = {
+    "verify: a checksum in HDF5": Case(bad_checksum, arguments=("verify", "m")),
     **{f"HDF5: {name}": case for name, case in HDF5.items()},
     **{f"HDF5 values: {name}": case for name, case in VALUES.items()},
     **{f"Keras .h5: {name}": Case(of_h5(change)) for name, (change, *_) in OF_H5.items()},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,9 @@ def _loop(path: Path) -> None:
 def _large_state(folder: Path) -> None:
     with (folder / "checkpoint").open("wb") as file:
         file.truncate(limits.LARGEST_STATE_FILE + 1)
+
+
+_NUMBERS = count()
 
 
 def _refuse(*_: object) -> Any:
@@ -62,6 +66,10 @@ CASES = {
         files({"m": b"x" * 99}),
         "",
         patches={"bncheck.checkpoint.files.RegularFile._read_some": lambda *_: b""},
+    ),
+    "place: a file that is written meanwhile": Case(
+        lambda path: write_bundle(path, {"bn/moving_mean": [1.0]}),
+        patches={"bncheck.checkpoint.unchanged._identity": lambda _: next(_NUMBERS)},
     ),
     "place: a FIFO": Case(os.mkfifo),
     "place: a SavedModel without variables": Case(

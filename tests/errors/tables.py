@@ -198,7 +198,10 @@ SLICES: dict[str, Write] = {
 }
 
 
+VERIFY = ("verify", "m")
 CASES = {
+    "verify: slices overlap": Case(VALUES["slices overlap"], arguments=VERIFY),
+    "verify: too many slices": Case(sliced(HALVES), arguments=VERIFY, limits={"MOST_COMPARED": -1}),
     "V2 values: a type that ml_dtypes lacks": Case(
         variance(Raw(33, [3], bytes(3))),
         patches={"bncheck.checkpoint.bundle.numpy_dtype": lambda _: None},

@@ -24,23 +24,26 @@ SNAPSHOT = ROOT / "tests/errors/messages.txt"
 TABLES = (places.CASES, tables.CASES, keras_files.CASES, graphs.CASES)
 CASES = {name: case for table in TABLES for name, case in table.items()}
 
+_ATTRIBUTES = "checkpoint/hdf5_attributes Hdf5Attributes"
 _LISTED = "HDF5 has read the same part of the file before, and would have said so then"
+_REFUSED = "HDF5 does not open such a dataset, of which not every version can be sure"
 _CHANGED = "the file would have to change between its listing and its reading: see test_hdf5.py"
 _DESCRIBED = "such a zip is no Keras archive, as describe says first: see test_keras_archive.py"
 # What no file leads to on the command line, and why.
 NO_FILE = {
     "checkpoint/hdf5 Hdf5File._contents: f'the group {_shown(parent)} cannot be read'": _LISTED,
-    "checkpoint/hdf5 Hdf5File._group: f'the group {quoted(group)} cannot be read'": _LISTED,
-    "checkpoint/hdf5 Hdf5File._object: f'{quoted(path)} cannot be opened'": _LISTED,
+    f"{_ATTRIBUTES}._group: f'the group {{quoted(group)}} cannot be read'": _LISTED,
+    f"{_ATTRIBUTES}._object: f'{{quoted(path)}} cannot be opened'": _LISTED,
     "checkpoint/hdf5 Hdf5File._place: 'it cannot be read'": _LISTED,
     "checkpoint/hdf5 Hdf5File._spend: 'it cannot be read'": _LISTED,
     "checkpoint/hdf5 Hdf5File._variable: f'the dataset {quoted(path)} cannot be read'": _LISTED,
-    "checkpoint/hdf5 Hdf5File.has_attribute: "
-    "f'the attributes of {quoted(group)} cannot be read'": _LISTED,
+    f"{_ATTRIBUTES}.has_attribute: f'the attributes of {{quoted(group)}} cannot be read'": _LISTED,
     "checkpoint/hdf5 Hdf5File._opened: 'it cannot be found'": _CHANGED,
     "checkpoint/hdf5 Hdf5File._opened: 'it cannot be opened'": _CHANGED,
     "checkpoint/hdf5 Hdf5File.read: 'the file was changed after it was listed'": _CHANGED,
-    "checkpoint/keras_archive Zip.__init__: f'is a damaged zip archive: {error}'": _DESCRIBED,
+    "checkpoint/hdf5 Hdf5File.check_stored: "
+    "f'its values end at byte {place + size}, the file at {self.size}'": _REFUSED,
+    "checkpoint/zip_archive Zip.__init__: f'is a damaged zip archive: {error}'": _DESCRIBED,
     "checkpoint/window Window.read: f'has a directory of {count} bytes'": _DESCRIBED,
 }
 
