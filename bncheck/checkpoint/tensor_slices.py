@@ -79,26 +79,29 @@ class TensorSlices(Checkpoint):
 
     def _read_meta(self, shard: int, path: str, table: Table) -> None:
         first = table.first()
+        at = table.blocks[0][0] if table.blocks else None  # the header is in the first block
         if first is None or first[0] != b"":
-            raise DamagedError(path, "has no header entry, so it is no checkpoint")
+            raise DamagedError(path, "has no header entry, so it is no checkpoint", offset=at)
         try:
             meta = SavedTensorSlices.FromString(first[1]).meta
         except DecodeError:
-            raise DamagedError(path, "its header is no valid protobuf message") from None
+            raise DamagedError(path, "its header is no valid protobuf message", offset=at) from None
         self._check_version(path, meta)
         for tensor in meta.tensor:
             name = decode_name(tensor.name)
             shape = tuple(dimension.size for dimension in tensor.shape.dim)
             if tensor.shape.unknown_rank or any(size < 0 for size in shape):
-                raise DamagedError(path, f"its header gives {name!r} no definite shape")
+                raise DamagedError(path, f"its header gives {name!r} no definite shape", offset=at)
             variable = Variable(name, dtype_name(tensor.type), shape)
             known = self._tensors.setdefault(name, _Tensor(variable))
             if known.variable != variable:
-                raise DamagedError(path, f"{name!r} has another shape or type than in other shards")
+                raise DamagedError(
+                    path, f"{name!r} has another shape or type than in other shards", offset=at
+                )
             for extents in map(extents_of, tensor.slice):
                 if extents in known.slices:
                     # TensorFlow calls it overlapping slices: which of the two would be right?
-                    raise DamagedError(path, f"holds a slice of {name!r} a second time")
+                    raise DamagedError(path, f"holds a slice of {name!r} a second time", offset=at)
                 known.slices[extents] = shard
 
     def _check_version(self, path: str, meta: SavedTensorSliceMeta) -> None:
