@@ -156,6 +156,23 @@ def heap_without_size(path: Path) -> None:
     path.write_bytes(changed(path.read_bytes(), 8, bytes(8)))
 
 
+def endless_string(path: Path) -> None:
+    """The attribute says that its string takes a gigabyte."""
+    text = json.dumps(model())
+    write_h5(path, {"bn": full("bn")}, config=text)
+    data = bytearray(path.read_bytes())
+    at = data.index(struct.pack("<I", len(text)), data.index(b"model_config\0"))
+    data[at : at + 4] = struct.pack("<I", 1 << 30)
+    path.write_bytes(data)
+
+
+def many_attributes(path: Path) -> None:
+    """So many that HDF5 keeps them in a heap of their own."""
+    with h5py.File(path, "w", libver="latest") as file:
+        file.attrs.update({f"a{index}": index for index in range(20)})
+        file.attrs["layer_names"] = ["bn"]
+
+
 def overlapping_heaps(path: Path) -> None:
     one = b"GCOL\1\0\0\0" + (4096).to_bytes(8, "little")
     one += b"\1" + bytes(7) + (4096 - 32).to_bytes(8, "little")
@@ -268,6 +285,8 @@ HDF5 = {
     "a heap that leads nowhere": Case(heap_without_end),
     "a heap of no size": Case(heap_without_size),
     "heaps that overlap": Case(overlapping_heaps),
+    "a string without end": Case(endless_string),
+    "attributes in a heap": Case(many_attributes),
     "a long list of long strings": Case(
         raw(lambda: long_list(50, 100_000, "layer_names")), limits={"LONGEST_STRINGS": 1 << 20}
     ),

@@ -31,6 +31,7 @@ _CHANGED = "the file would have to change between its listing and its reading: s
 _DESCRIBED = "such a zip is no Keras archive, as describe says first: see test_keras_archive.py"
 # What no file leads to on the command line, and why.
 NO_FILE = {
+    "checkpoint/files RegularFile.read: f'{self.path} is closed'": "that is a bug of bncheck's",
     "checkpoint/hdf5 Hdf5File._contents: f'the group {_shown(parent)} cannot be read'": _LISTED,
     f"{_ATTRIBUTES}._group: f'the group {{quoted(group)}} cannot be read'": _LISTED,
     f"{_ATTRIBUTES}._object: f'{{quoted(path)}} cannot be opened'": _LISTED,
