@@ -23,7 +23,7 @@ class Hdf5Errors:
     None where the data are packed, so that no byte of the file can be named.
     """
 
-    def __init__(self, path: str, member: str, start: int | None) -> None:
+    def __init__(self, path: str, member: str, start: int | None = 0) -> None:
         self.path = path
         self._member = member
         self._start = start
