@@ -350,7 +350,7 @@ def test_a_member_is_unpacked_into_memory_once(tmp_path: Path) -> None:
     packed = np.random.default_rng(0).bytes(size // 64) * 64
     path = write(tmp_path / "m.keras", {"x": packed}, zipfile.ZIP_DEFLATED)
     with keras_archive.Zip(path) as archive:
-        member = archive._member("x")
+        member = archive.member("x")
         tracemalloc.start()
         content = member.content(archive._file)
         peak = tracemalloc.get_traced_memory()[1]
