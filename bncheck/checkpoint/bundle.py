@@ -21,12 +21,13 @@ from bncheck.checkpoint.model import (
     Variable,
     decode_name,
     element_count,
+    key_of,
     quoted,
 )
 from bncheck.checkpoint.ordered_code import slice_key
 from bncheck.checkpoint.slices import Extents, assemble, check_coverage, resolve
 from bncheck.checkpoint.strings import decode_strings
-from bncheck.errors import COPY_AGAIN, BncheckError, DamagedError, UnsupportedError
+from bncheck.errors import COPY_AGAIN, BncheckError, DamagedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -127,7 +128,7 @@ class TensorBundle(Checkpoint):
             try:
                 return self._assembled(name, entry, shards)
             except ValueError as error:
-                raise DamagedError(self._index.path, f"{quoted(name)}: {error}") from None
+                raise self._index.damaged(key_of(name), f"{quoted(name)}: {error}") from None
         dtype, elements = self._form_of(name, entry)
         if data is None:
             data = shards.read(entry)
@@ -153,12 +154,11 @@ class TensorBundle(Checkpoint):
             self._forms[form] = _form(*form)
         dtype, elements, size = self._forms[form]
         if dtype is None and entry.dtype != "string":
-            raise UnsupportedError(
-                self._index.path, f"bncheck reads no values of type {entry.dtype}"
-            )
+            what = f"bncheck reads no values of type {entry.dtype}"
+            raise self._index.unsupported(key_of(name), what)
         if dtype is not None and entry.size != size:
-            raise DamagedError(
-                self._index.path,
+            raise self._index.damaged(
+                key_of(name),
                 f"gives {entry.size} bytes to {quoted(name)}, but {entry.dtype} of shape "
                 f"{list(entry.shape)} takes {size}",
             )
@@ -168,7 +168,7 @@ class TensorBundle(Checkpoint):
         try:
             return array.reshape(entry.shape)
         except ValueError as error:  # there are shapes that NumPy does not have
-            raise DamagedError(self._index.path, f"{quoted(name)}: {error}") from None
+            raise self._index.damaged(key_of(name), f"{quoted(name)}: {error}") from None
 
     def _damaged(self, entry: Entry, shards: Shards, what: str) -> DamagedError:
         return DamagedError(shards.path(entry.shard), what, offset=entry.offset, remedy=COPY_AGAIN)

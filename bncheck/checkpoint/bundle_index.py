@@ -60,9 +60,10 @@ class BundleIndex:
     def __init__(self, path: str) -> None:
         self.path = path
         with RegularFile(path) as file:
-            entries = list(Table(file).scan())
+            self._table = Table(file)
+            entries = list(self._table.scan())
         if not entries or entries[0][0] != b"":
-            raise DamagedError(path, "has no header entry, so it is no checkpoint index")
+            raise self.damaged(b"", "has no header entry, so it is no checkpoint index")
         self._read_header(entries[0][1])
         self.keys = [key for key, _ in entries[1:]]
         self.slices: dict[int, tuple[Extents, ...]] = {}
@@ -74,7 +75,7 @@ class BundleIndex:
         try:
             header = BundleHeaderProto.FromString(value)
         except DecodeError:
-            raise self._no_message("the header") from None
+            raise self.damaged(b"", "the header is no valid protobuf message") from None
         version = header.version
         if (
             version.min_consumer > _READER_VERSION
@@ -85,10 +86,11 @@ class BundleIndex:
                 self.path,
                 f"is of bundle version {version.producer}, "
                 f"for readers of version {version.min_consumer} or later",
+                offset=self._table.block_of(b""),
                 remedy="Is there a newer bncheck?",
             )
         if header.endianness not in (0, 1):
-            raise DamagedError(self.path, f"names the unknown byte order {header.endianness}")
+            raise self.damaged(b"", f"names the unknown byte order {header.endianness}")
         self.big_endian = header.endianness == 1
         self.shards = header.num_shards
 
@@ -115,12 +117,14 @@ class BundleIndex:
         try:
             return BundleEntryProto.FromString(value)
         except DecodeError:
-            raise self._no_message(f"the entry of {self.keys[row]!r}") from None
+            what = f"the entry of {self.keys[row]!r} is no valid protobuf message"
+            raise self.damaged(self.keys[row], what) from None
 
     def _shape(self, row: int, message: BundleEntryProto) -> tuple[int, ...]:
         shape = tuple(dimension.size for dimension in message.shape.dim)
         if message.shape.unknown_rank or (shape and min(shape) < 0):
-            raise DamagedError(self.path, f"the entry of {self.keys[row]!r} has no definite shape")
+            what = f"the entry of {self.keys[row]!r} has no definite shape"
+            raise self.damaged(self.keys[row], what)
         return shape
 
     def _take(self, row: int, message: BundleEntryProto) -> None:
@@ -133,8 +137,13 @@ class BundleIndex:
         if message.slices:
             self.slices[row] = tuple(map(extents_of, message.slices))
 
-    def _no_message(self, what: str) -> DamagedError:
-        return DamagedError(self.path, f"{what} is no valid protobuf message")
+    def damaged(self, key: bytes, what: str) -> DamagedError:
+        """Return the error that something is wrong with the entry of a key, at its block."""
+        return DamagedError(self.path, what, offset=self._table.block_of(key))
+
+    def unsupported(self, key: bytes, what: str) -> UnsupportedError:
+        """Return the error that an entry is of a kind that is not read, at its block."""
+        return UnsupportedError(self.path, what, offset=self._table.block_of(key))
 
     def in_file_order(self, rows: Iterable[int]) -> list[int]:
         """Return rows in the order in which their tensors lie in the data files."""

@@ -107,6 +107,11 @@ def decode_name(name: bytes) -> str:
     return name.decode("utf-8", "surrogateescape")
 
 
+def key_of(name: str) -> bytes:
+    """Return the bytes that a variable's name was made of."""
+    return name.encode("utf-8", "surrogateescape")
+
+
 def quoted(name: object) -> str:
     """Return a name for a sentence, cut where it is longer than any real one."""
     text = repr(name)

@@ -102,6 +102,11 @@ class Table:
                 if key in wanted[block]:
                     yield key, value
 
+    def block_of(self, key: bytes) -> int | None:
+        """Return where the block starts that a key is in, or would be; None behind the last one."""
+        block = bisect_left(self._separators, key)
+        return self.blocks[block][0] if block < len(self.blocks) else None
+
     def _handle(self, data: bytes, position: int, offset: int) -> tuple[tuple[int, int], int]:
         """Decode a block handle: varint64 offset, varint64 size (without the trailer)."""
         try:

@@ -15,7 +15,14 @@ from google.protobuf.message import DecodeError
 
 from bncheck.checkpoint.dtypes import dtype_name, numpy_dtype
 from bncheck.checkpoint.files import RegularFile
-from bncheck.checkpoint.model import Checkpoint, Values, Variable, decode_name, element_count
+from bncheck.checkpoint.model import (
+    Checkpoint,
+    Values,
+    Variable,
+    decode_name,
+    element_count,
+    key_of,
+)
 from bncheck.checkpoint.ordered_code import slice_key
 from bncheck.checkpoint.slices import Extents, assemble, check_coverage, extents_of, resolve
 from bncheck.checkpoint.table import Table
@@ -73,8 +80,7 @@ class TensorSlices(Checkpoint):
             with RegularFile(file_path) as file:
                 self._read_meta(shard, file_path, Table(file))
         self.variables = {
-            name: self._tensors[name].variable
-            for name in sorted(self._tensors, key=lambda n: n.encode("utf-8", "surrogateescape"))
+            name: self._tensors[name].variable for name in sorted(self._tensors, key=key_of)
         }
 
     def _read_meta(self, shard: int, path: str, table: Table) -> None:
@@ -166,7 +172,7 @@ class TensorSlices(Checkpoint):
 
 
 def _key(tensor: _Tensor, extents: Extents) -> bytes:
-    return slice_key(tensor.variable.name.encode("utf-8", "surrogateescape"), extents)
+    return slice_key(key_of(tensor.variable.name), extents)
 
 
 def _build(tensor: _Tensor, slices: dict[tuple[int, bytes], bytes]) -> NDArray[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from google.protobuf.message import DecodeError, Message
@@ -30,6 +31,11 @@ if TYPE_CHECKING:
 
 _M = TypeVar("_M", bound=Message)
 
+_META_GRAPH = "TensorFlow graph (.meta)"
+# The checkpoints of a run mostly have the same graph beside each of them: the last one, by the
+# file's content.
+_LARGEST_KEPT = 1 << 24
+_last: dict[bytes, Graph] = {}
 _BATCH_NORM_OPS = frozenset(("FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3"))
 OTHER_GRAPH: Final = "Name another graph, or use --no-graph to judge the checkpoint alone."
 COPY_GRAPH: Final = "Copy it again, or use --no-graph to judge the checkpoint alone."
@@ -46,12 +52,19 @@ def read_meta_graph(path: str) -> Graph:
     Raises NotFoundError, NotACheckpointError where the file is something else, UnsupportedError
     beyond 2 GiB, and DamagedError where it is cut off.
     """
-    meta = read_message(path, MetaGraphDef(), "TensorFlow graph (.meta)")
-    if not meta.HasField("graph_def") and not meta.collection_def:
-        raise NotACheckpointError(
-            path, "is a protobuf message, but no TensorFlow graph (.meta)", remedy=OTHER_GRAPH
-        )
-    return graph_of(path, meta, "meta-graph")
+    data = _content(path, _META_GRAPH)
+    graph = _last.get(data)
+    if graph is None:
+        meta = _parsed(path, data, MetaGraphDef(), _META_GRAPH)
+        if not meta.HasField("graph_def") and not meta.collection_def:
+            raise NotACheckpointError(
+                path, "is a protobuf message, but no TensorFlow graph (.meta)", remedy=OTHER_GRAPH
+            )
+        graph = graph_of(path, meta, "meta-graph")
+        if len(data) <= _LARGEST_KEPT:
+            _last.clear()
+            _last[data] = graph
+    return replace(graph, source=path)
 
 
 def read_message(path: str, message: _M, what: str) -> _M:
@@ -59,6 +72,10 @@ def read_message(path: str, message: _M, what: str) -> _M:
 
     Raises as `read_meta_graph` does.
     """
+    return _parsed(path, _content(path, what), message, what)
+
+
+def _content(path: str, what: str) -> bytes:
     with RegularFile(path) as file:
         if file.size > limits.LARGEST_GRAPH:
             raise UnsupportedError(
@@ -71,15 +88,15 @@ def read_message(path: str, message: _M, what: str) -> _M:
             raise NotACheckpointError(
                 path, f"is no {what} but {described.what}", remedy=described.remedy or OTHER_GRAPH
             )
-        data = file.read(0, file.size, "the message")
+        return file.read(0, file.size, "the message")
+
+
+def _parsed(path: str, data: bytes, message: _M, what: str) -> _M:
+    """Decode a protobuf message; DamagedError where it is none."""
     try:
         message.ParseFromString(data)
     except DecodeError:
-        raise DamagedError(
-            path,
-            f"is no {what}, or it is cut off",
-            remedy=COPY_GRAPH,
-        ) from None
+        raise DamagedError(path, f"is no {what}, or it is cut off", remedy=COPY_GRAPH) from None
     return message
 
 

@@ -11,7 +11,7 @@ import pytest
 from bncheck.checkpoint import open_checkpoint
 from bncheck.checkpoint.locate import locate
 from bncheck.checkpoint.location import Kind, Location
-from bncheck.graph import graph_beside, load_graph
+from bncheck.graph import graph_beside, load_graph, meta_graph
 from bncheck.graph.model import COLLECTIONS
 from tests.conftest import CORPUS, FIXTURES
 
@@ -268,3 +268,27 @@ def test_partitioned_variables_count_as_one(fixtures: Path) -> None:
     assert (size,) == graph.variables["net/bn_out/gamma"].shape
     assert graph.variables["net/bn_out/moving_variance"].initial == 1.0
     assert graph.variables["net/bn_out/moving_mean"].initial == 0.0
+
+
+def test_the_same_graph_beside_two_checkpoints_is_read_off_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = (FIXTURES / "tf1/healthy/model.ckpt-60.meta").read_bytes()
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.meta").write_bytes(content)
+    (tmp_path / "c.meta").write_bytes(
+        (FIXTURES / "tf1/no-update-ops/model.ckpt-60.meta").read_bytes()
+    )
+    built = []
+    graph_of = meta_graph.graph_of
+
+    def counting(path: str, *rest: Any, **named: Any) -> Any:
+        built.append(Path(path).name)
+        return graph_of(path, *rest, **named)
+
+    monkeypatch.setattr(meta_graph, "graph_of", counting)
+    monkeypatch.setattr(meta_graph, "_last", {})
+    graphs = [meta_graph.read_meta_graph(str(tmp_path / f"{name}.meta")) for name in "abacb"]
+    assert built == ["a.meta", "c.meta", "b.meta"]
+    assert [Path(graph.source).name for graph in graphs] == [f"{n}.meta" for n in "abacb"]
+    assert graphs[0].variables == graphs[1].variables
