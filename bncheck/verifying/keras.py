@@ -129,7 +129,7 @@ def _check_members(archive: Zip, file: RegularFile, advance: Advance) -> tuple[l
             checked += member.packed
         except BncheckError as error:
             problems.append(
-                Problem(Weight.DAMAGED, path=file.path, what=error.what, remedy=COPY_AGAIN)
+                Problem(Weight.DAMAGED, file.path, error.what, error.offset, remedy=COPY_AGAIN)
             )
     return problems, checked
 
