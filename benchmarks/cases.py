@@ -12,6 +12,7 @@ _HERE = Path(__file__).parent
 _PREFIX = "model.ckpt-1000"
 _MB = 1_000_000
 BNCHECK, TENSORFLOW = "bncheck", "TensorFlow"
+_RAW = "raw CRC32C"
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,10 @@ def _tensorflow(what: str, path: str, name: str = TENSORFLOW) -> Command:
     return Command(name, (sys.executable, str(_HERE / "tensorflow_side.py"), what, path))
 
 
+def _raw(*files: str) -> Command:
+    return Command(_RAW, (sys.executable, str(_HERE / "raw_crc32c.py"), *files))
+
+
 def _against_tensorflow(metric: Metric, at_most: float, of: str = BNCHECK) -> Goal:
     return Goal(metric, of, at_most, to=TENSORFLOW)
 
@@ -67,7 +72,6 @@ _IMPORTS = Command("imports", (sys.executable, "-c", "import click, rich.console
 _LAYERS_DATA = f"layers/{_PREFIX}.data-00000-of-00001"
 _WITHOUT_GRAPH = "bncheck --no-graph"
 _SORTED = "TensorFlow, sorted"
-_RAW = "raw CRC32C"
 
 _COMPARISONS = (
     Case(
@@ -144,16 +148,24 @@ _COMPARISONS = (
     ),
     Case(
         "verify",
-        "every byte of the 2 GiB",
-        ("layers",),
+        "every byte of 8 GiB in 8 files, 512 tensors",
+        ("shards:8",),
         (
-            _bncheck("verify", f"layers/{_PREFIX}"),
-            Command(_RAW, (sys.executable, str(_HERE / "raw_crc32c.py"), _LAYERS_DATA)),
+            _bncheck("verify", f"shards-8/{_PREFIX}"),
+            _raw(*(f"shards-8/{_PREFIX}.data-{n:05d}-of-00008" for n in range(8))),
         ),
         (
             Goal(Metric.WALL, BNCHECK, 1 / 0.7, to=_RAW),
             Goal(Metric.PEAK, BNCHECK, 200 * _MB),
         ),
+        ratios=((BNCHECK, _RAW),),
+    ),
+    Case(
+        "verify-layers",
+        "every byte of the 20,000 layers: 2 GiB, 100,001 tensors",
+        ("layers",),
+        (_bncheck("verify", f"layers/{_PREFIX}"), _raw(_LAYERS_DATA)),
+        (Goal(Metric.PEAK, BNCHECK, 200 * _MB),),
         ratios=((BNCHECK, _RAW),),
     ),
 )

@@ -17,6 +17,13 @@ import tensorflow as tf
 tf1 = tf.compat.v1
 PREFIX = "model.ckpt-1000"
 _COPIES = 1000
+# Layers, channels, and the kernel before each layer.
+_BUNDLES: dict[str, tuple[int, int, tuple[int, ...] | None]] = {
+    "small": (5, 64, (3, 3, 64, 16)),
+    "layers": (20_000, 64, (3, 3, 64, 47)),
+    "wide": (100, 4096, None),
+}
+_LARGE = 4 << 20  # elements of a tensor
 _TOWERS, _TOWER_LAYERS = 51, 200
 
 
@@ -58,6 +65,26 @@ def bundle(
         "variables": len(variables),
         "batch_norm_bytes": layers * 4 * channels * 4,
     }
+
+
+def shards(directory: Path, count: int, tensors: int) -> dict[str, int]:
+    """Write a V2 checkpoint in several data files, of large tensors and no batch norm."""
+    tensor = tf.constant(np.random.default_rng(1).standard_normal(_LARGE, dtype=np.float32))
+    prefixes = [str(directory / f"part-{shard}") for shard in range(count)]
+    for shard, prefix in enumerate(prefixes):
+        names = [f"shard_{shard}/embedding_{i}" for i in range(tensors)]
+        tf.raw_ops.SaveV2(
+            prefix=prefix,
+            tensor_names=names,
+            shape_and_slices=[""] * tensors,
+            tensors=[tensor] * tensors,
+        )
+    tf.raw_ops.MergeV2Checkpoints(
+        checkpoint_prefixes=prefixes,
+        destination_prefix=str(directory / PREFIX),
+        delete_old_dirs=False,
+    )
+    return {"layers": 0, "variables": count * tensors, "batch_norm_bytes": 0}
 
 
 def _layer(inputs: tf.Tensor, name: str, channels: int) -> tf.Tensor:
@@ -160,12 +187,10 @@ def keras(directory: Path, form: str) -> dict[str, int]:
 def make(name: str, directory: Path) -> dict[str, int]:
     """Write the dataset of this name: its kind, and after a colon what it depends on."""
     kind, _, detail = name.partition(":")
-    if kind == "small":
-        return bundle(directory, 5, 64, (3, 3, 64, 16))
-    if kind == "layers":
-        return bundle(directory, 20_000, 64, (3, 3, 64, 47))
-    if kind == "wide":
-        return bundle(directory, 100, 4096, None)
+    if name in _BUNDLES:
+        return bundle(directory, *_BUNDLES[name])
+    if kind == "shards":  # of a GiB each
+        return shards(directory, int(detail), 64)
     if kind == "variables":
         return bundle(directory, int(detail), 64, None)
     if kind == "bytes":  # of a kernel, of which there are 2,000
