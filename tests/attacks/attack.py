@@ -27,13 +27,17 @@ _ROOM = 1 << 16  # bytes of a file whose content is compared, not only its size 
 
 @dataclass(frozen=True)
 class Attack:
-    """Files made to harm, and how bncheck has to answer: by its code and by these words."""
+    """Files made to harm, and how bncheck has to answer: by its code and by these words.
+
+    `reads` is a place elsewhere that bncheck may look at, because the files lead there.
+    """
 
     make: Make
     words: tuple[str, ...] = ()
     code: int = 3
     arguments: tuple[str, ...] = ()
     command: str = "inspect"
+    reads: str = ""
 
 
 def run(attack: Attack, folder: Path) -> Outcome:
@@ -41,7 +45,8 @@ def run(attack: Attack, folder: Path) -> Outcome:
     place = folder / "attack"
     place.mkdir()
     path = attack.make(place)
-    outcome = attacked(folder, attack.command, str(path), *attack.arguments)
+    arguments = (attack.command, str(path), *attack.arguments)
+    outcome = attacked(folder, *arguments, reads=attack.reads)
     text = outcome.out + outcome.err
     assert outcome.code == attack.code, text[-3000:]
     for word in attack.words:
@@ -51,15 +56,16 @@ def run(attack: Attack, folder: Path) -> Outcome:
     return outcome
 
 
-def attacked(folder: Path, *arguments: str) -> Outcome:
+def attacked(folder: Path, *arguments: str, reads: str = "") -> Outcome:
     """Run bncheck where it is watched; it must end in time, without a bug, and change nothing."""
     surroundings = {}
     for name in ("HOME", "TMPDIR", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "PWD"):
         surroundings[name] = str(folder / f"{name}.d")
         os.makedirs(surroundings[name], exist_ok=True)
     before = tree(folder)
+    places = os.pathsep.join(filter(None, (str(folder), reads)))
     done = subprocess.run(
-        [sys.executable, "-B", str(SANDBOX), str(folder), *arguments],
+        [sys.executable, "-B", str(SANDBOX), places, *arguments],
         cwd=surroundings["PWD"],
         env=surroundings
         | {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "COLUMNS": "4000"}

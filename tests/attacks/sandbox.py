@@ -4,8 +4,8 @@
 
 Python tells an audit hook of every file that is opened, every process, socket and unpickled class
 before it is there: https://docs.python.org/3/library/audit_events.html. FOLDER is where the files
-of the attack are; what lies elsewhere may be read where Python and bncheck themselves are, and
-nothing may be written anywhere.
+of the attack are, and behind colons where else it leads to on purpose; what lies elsewhere may be
+read where Python and bncheck themselves are, and nothing may be written anywhere.
 """
 
 from __future__ import annotations
@@ -17,7 +17,15 @@ import sys
 FORBIDDEN_EXIT = 99
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 _FORBIDDEN = (
-    *("os.system", "os.exec", "os.fork", "os.forkpty", "os.posix_spawn", "os.spawn", "os.startfile"),
+    *(
+        "os.system",
+        "os.exec",
+        "os.fork",
+        "os.forkpty",
+        "os.posix_spawn",
+        "os.spawn",
+        "os.startfile",
+    ),
     *("subprocess.Popen", "pty.spawn", "socket.connect", "socket.bind", "socket.getaddrinfo"),
     *("os.remove", "os.rename", "os.mkdir", "os.rmdir", "os.chmod", "os.chown", "os.link"),
     *("os.symlink", "os.truncate", "os.utime", "tempfile.mkstemp"),
@@ -25,15 +33,15 @@ _FORBIDDEN = (
 )
 
 
-def _places(folder: str) -> tuple[str, ...]:
+def _places(folders: list[str]) -> tuple[str, ...]:
     home = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     pythons = {sys.prefix, sys.base_prefix, sys.exec_prefix, *filter(None, sys.path)}
     system = ("/proc", "/sys", "/dev/null", "/usr", "/lib", "/etc/localtime", "/etc/ld.so")
-    return tuple(os.path.realpath(each) for each in (folder, home, *pythons)) + system
+    return tuple(os.path.realpath(each) for each in (*folders, home, *pythons)) + system
 
 
-def _watch(folder: str) -> None:
-    allowed = _places(folder)
+def _watch(folders: list[str]) -> None:
+    allowed = _places(folders)
 
     def forbid(what: str) -> None:
         os.write(2, f"forbidden: {what}\n".encode("ascii", "backslashreplace"))
@@ -58,10 +66,10 @@ def _watch(folder: str) -> None:
 
 
 def _run() -> None:
-    folder, *arguments = sys.argv[1:]
+    folders, *arguments = sys.argv[1:]
     sys.argv = ["bncheck", *arguments]
     platform.processor()  # h5py's import asks for it, and Python asks `uname`; then it is known
-    _watch(folder)
+    _watch(folders.split(os.pathsep))
     from bncheck.cli.main import run
 
     run()

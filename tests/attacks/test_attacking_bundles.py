@@ -205,9 +205,7 @@ ATTACKS = {
     "negative shard": Attack(entry(fields(shard_id=-1)), ("file -1",)),
     # What is no number is nobody's mean, and its bytes are not looked at.
     "type 2^31-1": Attack(entry(fields(dtype=2**31 - 1)), ("BN101",), code=1),
-    "2^40 strings in 16 bytes": Attack(
-        entry(fields(dtype=7, shape=[1 << 40])), ("BN101",), code=1
-    ),
+    "2^40 strings in 16 bytes": Attack(entry(fields(dtype=7, shape=[1 << 40])), ("BN101",), code=1),
     "a variant": Attack(entry(fields(dtype=21)), ("BN101",), code=1),
     "a hole of 1 TiB": Attack(sparse(1 << 40, offset=(1 << 40) - 16), ("fails its checksum",)),
     # What a header claims.
@@ -244,7 +242,10 @@ ATTACKS = {
     "Snappy of nothing": Attack(index(table_of(b"", 1))),
     "a table without an entry": Attack(index(table_bytes([])), ("header",)),
     "a block that is the index block": Attack(
-        index((b := block(block_contents([(b"z", b"\0\x0f")], 1), 0)) + footer((0, 0), (0, len(b) - 5)))
+        index(
+            (b := block(block_contents([(b"z", b"\0\x0f")], 1), 0))
+            + footer((0, 0), (0, len(b) - 5))
+        )
     ),
 }
 
