@@ -32,6 +32,10 @@ class RegularFile:
         # O_NONBLOCK: opening a FIFO that nobody writes to would wait for ever.
         flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
         try:
+            # Opening can already do something: it wakes who waits to write to a FIFO, and rewinds
+            # a tape.
+            if not stat.S_ISREG(os.stat(path).st_mode):
+                raise NotACheckpointError(path, "is not a regular file")
             self._descriptor = os.open(path, flags)
         except FileNotFoundError:
             raise NotFoundError(path, "no such file") from None
@@ -43,7 +47,7 @@ class RegularFile:
                 remedy=LET_READ if isinstance(error, PermissionError) else None,
             ) from None
         status = os.fstat(self._descriptor)
-        if not stat.S_ISREG(status.st_mode):
+        if not stat.S_ISREG(status.st_mode):  # it was replaced meanwhile
             os.close(self._descriptor)
             raise NotACheckpointError(path, "is not a regular file")
         self.size = status.st_size

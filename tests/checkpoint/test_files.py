@@ -112,18 +112,29 @@ def test_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     def refuse(*_: object) -> int:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
+    path = tmp_path / "file"
+    path.write_bytes(b"x")
     monkeypatch.setattr(os, "open", refuse)
     with pytest.raises(NotFoundError, match="cannot be opened: Permission denied"):
-        RegularFile(str(tmp_path))
+        RegularFile(str(path))
 
 
 @pytest.mark.parametrize("kind", ["directory", "fifo", "device"])
-def test_not_a_file(tmp_path: Path, kind: str) -> None:
+@pytest.mark.parametrize("late", [False, True])
+def test_not_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, late: bool) -> None:
+    """It is not opened, unless it comes into a file's place between the look and the opening."""
     path = {"directory": tmp_path, "fifo": tmp_path / "fifo", "device": Path("/dev/zero")}[kind]
     if kind == "fifo":
         os.mkfifo(path)
+    opened = []
+    open_file = os.open
+    monkeypatch.setattr(os, "open", lambda *given: opened.append(given) or open_file(*given))
+    if late:
+        seen = os.stat(__file__)
+        monkeypatch.setattr(os, "stat", lambda _: seen)
     with pytest.raises(NotACheckpointError, match="is not a regular file"):
         RegularFile(str(path))
+    assert bool(opened) == late
 
 
 def test_no_descriptor_stays_open(tmp_path: Path) -> None:

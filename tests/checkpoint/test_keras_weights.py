@@ -97,14 +97,12 @@ BATCH = ["layers/batch_normalization", "layers/sync_batch_normalization_2", "net
 @pytest.mark.parametrize(
     ("count", "roles", "certain"),
     [
-        (1, ("0",), True),
         (2, STATISTICS, True),
         (3, THREE, False),
         (4, ROLES, True),
         (5, (*STATISTICS, *RENORM), True),
         (6, (*THREE, *RENORM), False),
         (7, (*ROLES, *RENORM), True),
-        (8, NUMBERS[:8], True),
     ],
 )
 def test_a_batch_normalization_by_its_name(
