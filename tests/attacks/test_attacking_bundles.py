@@ -45,7 +45,7 @@ def entry(change: Callable[[BundleEntryProto], None], key: bytes = MEAN) -> Make
             if name == key:
                 message = BundleEntryProto.FromString(value)
                 change(message)
-                value = message.SerializeToString()  # noqa: PLW2901 - the pair is written again
+                value = message.SerializeToString()
             changed.append((name, value))
         return changed
 
