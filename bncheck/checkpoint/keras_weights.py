@@ -35,6 +35,8 @@ _LAYERS: Final = ("layers", "_layer_checkpoint_dependencies")
 _ATTRIBUTES: Final = {"layer": ("layer", "forward_layer")}
 _NUMBER: Final = re.compile(r"(?P<name>.*?)(?:_(?P<number>[1-9]\d{0,8}))?")
 
+# Keras' own class, as its groups are called where a list holds them.
+_CLASS: Final = re.compile(r"(sync_)?batch_normalization(_v1|_v2)?(_\d+)?")
 _BATCH: Final = re.compile(r"batch_?norm|(^|_)s?bn\d*($|_)|[a-z]bn\d*($|_)")
 _OTHER: Final = re.compile(
     r"(layer|instance|inst|group|weight|unit|pixel|spectral|rms|ada)_?norm|(^|_)(ln|gn|adain)\d*($|_)"
@@ -281,13 +283,18 @@ def _roles(
     No roles where it is no batch normalization, or may be none.
     """
     count = len(own)
-    alike = len({(variable.shape, variable.dtype) for variable in own}) == 1
-    if not alike or not own[0].shape or not is_floating(own[0].dtype):
-        return (), ""
+    # What is certainly a batch normalization stays one whatever its variables look like: that they
+    # disagree is for a rule to say.
     if layer and layer.roles:
         if count == len(layer.roles):
             return layer.roles, ""
         return (), f"its configuration tells of {len(layer.roles)} variables, {count} are stored"
+    if any(_CLASS.fullmatch(word) for word in words):
+        roles, problem = _counted(count)
+        return roles, problem if roles else f"a batch normalization of {count} variables"
+    alike = len({(variable.shape, variable.dtype) for variable in own}) == 1
+    if not alike or not own[0].shape or not is_floating(own[0].dtype):
+        return (), ""
     kind = _kind(words, parents)
     if kind is _Kind.BATCH:
         return _counted(count)

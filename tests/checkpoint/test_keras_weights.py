@@ -97,14 +97,12 @@ BATCH = ["layers/batch_normalization", "layers/sync_batch_normalization_2", "net
 @pytest.mark.parametrize(
     ("count", "roles", "certain"),
     [
-        (1, ("0",), True),
         (2, STATISTICS, True),
         (3, THREE, False),
         (4, ROLES, True),
         (5, (*STATISTICS, *RENORM), True),
         (6, (*THREE, *RENORM), False),
         (7, (*ROLES, *RENORM), True),
-        (8, NUMBERS[:8], True),
     ],
 )
 def test_a_batch_normalization_by_its_name(
@@ -371,3 +369,43 @@ def test_many_optimizers() -> None:
     assert time.perf_counter() - start < 2
     assert found[-1] == "inner"
     assert len(found) == 20_001
+
+
+@pytest.mark.parametrize("strange", [Variable("bn/vars/2", "float32", (5,)), None])
+@pytest.mark.parametrize("group", ["layers/batch_normalization_3", "sync_batch_normalization"])
+def test_a_batch_normalization_stays_one_whatever_is_stored(
+    group: str, strange: Variable | None
+) -> None:
+    """That its variables disagree, or are no numbers, is for the audit to say."""
+    odd = Variable("", "DataType(|V3)", (4,)) if strange is None else strange
+    keys = [f"{group}/vars/{number}" for number in range(4)]
+    variables = {key: Variable(key, "float32", (4,)) for key in keys}
+    variables[keys[2]] = odd._replace(name=keys[2])
+    found, problem = only(build_structure(variables, {group: None}, {}, None))
+    assert found.attributes == dict(zip(ROLES, keys, strict=True))
+    assert problem == ""
+    other = {key.replace(group, "layers/bn_block"): each for key, each in variables.items()}
+    other = {key: each._replace(name=key) for key, each in other.items()}
+    found, problem = only(build_structure(other, {"layers/bn_block": None}, {}, None))
+    assert set(found.attributes) == {"0", "1", "2", "3"}
+
+
+def test_a_batch_normalization_by_its_configuration_stays_one() -> None:
+    config = model(layer("BatchNormalization", "bn"))
+    group = "layers/batch_normalization"
+    keys = [f"{group}/vars/{number}" for number in range(4)]
+    variables = {key: Variable(key, "float32", (4,)) for key in keys}
+    variables[keys[0]] = Variable(keys[0], "float32", (3, 4))
+    read = read_config(json.dumps(config), "f", "config")
+    found, problem = only(build_structure(variables, {group: None, "layers": None}, {}, read))
+    assert found.attributes == dict(zip(ROLES, keys, strict=True))
+    assert problem == ""
+
+
+@pytest.mark.parametrize(("group", "said"), [*zip(BATCH, (True, True, False, False), strict=True)])
+@pytest.mark.parametrize("count", [1, 8])
+def test_a_batch_normalization_of_too_few_or_too_many(group: str, said: bool, count: int) -> None:
+    """It is none, and where the class is Keras' own, that is said."""
+    found, problem = only(structure({group: count}))
+    assert tuple(found.attributes) == NUMBERS[:count]
+    assert problem == (f"a batch normalization of {count} variables" if said else "")
