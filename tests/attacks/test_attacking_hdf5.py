@@ -16,14 +16,14 @@ from tests.attacks.attack import Attack, Make, run
 ROLES = ("gamma", "beta", "moving_mean", "moving_variance")
 BN = "layers/batch_normalization/vars"
 VALUES = np.linspace(0.5, 1.5, 4, dtype=np.float32)
-SECRET = "secret.h5"
+ELSEWHERE = "elsewhere.h5"
 
 
 def weights(change: Callable[[h5py.File, Path], None]) -> Make:
-    """Write Keras' newer layout with a layer, then what the attack adds; a secret lies beside."""
+    """Write the newer layout with a layer and what an attack adds; another file is beside it."""
 
     def make(folder: Path) -> Path:
-        with h5py.File(folder / SECRET, "w") as file:
+        with h5py.File(folder / ELSEWHERE, "w") as file:
             file[f"{BN}/0"] = VALUES
         path = folder / "model.weights.h5"
         with h5py.File(path, "w", libver="latest") as file:
@@ -63,7 +63,7 @@ def replaced(put: Callable[[h5py.Group], None]) -> Make:
 
 
 def external_link(group: h5py.Group) -> None:
-    group["2"] = h5py.ExternalLink(SECRET, f"/{BN}/0")
+    group["2"] = h5py.ExternalLink(ELSEWHERE, f"/{BN}/0")
 
 
 def external_link_to_etc(group: h5py.Group) -> None:
@@ -76,7 +76,7 @@ def external_storage(group: h5py.Group) -> None:
 
 def virtual(group: h5py.Group) -> None:
     layout = h5py.VirtualLayout((4,), "f4")
-    layout[:] = h5py.VirtualSource(SECRET, f"{BN}/0", (4,))
+    layout[:] = h5py.VirtualSource(ELSEWHERE, f"{BN}/0", (4,))
     group.create_virtual_dataset("2", layout)
 
 
