@@ -53,6 +53,9 @@ LARGEST_GRAPH: Final = (1 << 31) - 1  # protobuf's own limit for one message
 LARGEST_TEXT_UNASKED: Final = 16 << 20  # of a text graph that nobody named; it takes 4 s
 MOST_META_GRAPHS: Final = 64  # those of TensorFlow's own examples are at most four
 MOST_INLINED: Final = 500_000  # nodes; functions that call each other can double without end
+# Characters of those nodes' names, each of which has the names of all calls around it: 50,000 nodes
+# of a large model take 30 million.
+LONGEST_INLINED: Final = 1 << 28
 DEEPEST_CALL: Final = 64  # calls within calls
 DEEPEST_PREDICATE: Final = 16  # logical ops of one predicate
 

@@ -95,7 +95,7 @@ def inline(graph: GraphDef) -> Inlined:
     """Return the nodes of a graph with all function calls written out.
 
     A graph without functions keeps its nodes as they are. Calls that nest deeper than 64 and what
-    goes beyond half a million nodes more stay calls.
+    goes beyond half a million nodes more, or beyond 256 MiB of names, stay calls.
     """
     # Each message's fields are read once: every access makes a new object of them. A slice is the
     # fastest of the ways to a list.
@@ -117,13 +117,15 @@ class _Inliner:
     def __init__(self, result: Inlined, functions: Mapping[str, FunctionDef]) -> None:
         self._nodes, self._calls, self._branches = result
         self._functions = functions
+        self._sizes: dict[str, tuple[int, int]] = {}
+        self._nodes_left = limits.MOST_INLINED
+        self._letters_left = limits.LONGEST_INLINED
 
     def run(self, names: Sequence[str]) -> None:
-        most = len(self._nodes) + limits.MOST_INLINED
         pending = [_Call(self._nodes[name], 0) for name in names if self._is_call(name)]
         while pending:
             call = pending.pop()
-            if call.depth < limits.DEEPEST_CALL and len(self._nodes) < most:
+            if call.depth < limits.DEEPEST_CALL:
                 inner = self._write_out(call.node)
                 pending += [_Call(self._nodes[n], call.depth + 1) for n in inner]
 
@@ -135,6 +137,8 @@ class _Inliner:
         """Replace a call by its functions' nodes; return those of them that are calls again."""
         attributes, before = _CALLS.get(call.op, ((), 0))
         names = _function_names(call, attributes) if attributes else [call.op]
+        if not self._spend(call, names):
+            return []
         arguments = [tensor for tensor in call.input if not tensor.startswith("^")]
         control = [tensor for tensor in call.input if tensor.startswith("^")]
         inner: list[str] = []
@@ -156,6 +160,30 @@ class _Inliner:
             effects += body.effects()
         self._close(call, returns, effects)
         return inner
+
+    def _spend(self, call: Node, names: Sequence[str]) -> bool:
+        """Whether a call's nodes and their names fit into what is left, which they are taken of.
+
+        What was written counts, not what is there: both sides of a condition may be one function,
+        and are nodes of the same names then.
+        """
+        nodes = letters = 0
+        for name in names:
+            inner, inputs = self._size(name)
+            nodes += 1 + inner
+            letters += (len(call.name) + len(name)) * (inner + inputs)
+        if nodes > self._nodes_left or letters > self._letters_left:
+            return False
+        self._nodes_left -= nodes
+        self._letters_left -= letters
+        return True
+
+    def _size(self, name: str) -> tuple[int, int]:
+        """Return how many nodes a function has, and how many inputs they have together."""
+        if name not in self._sizes:
+            nodes = self._functions[name].node_def if name in self._functions else ()
+            self._sizes[name] = (len(nodes), sum([len(node.input) for node in nodes]))
+        return self._sizes[name]
 
     def _add(self, body: _Body, control: Sequence[str]) -> list[str]:
         calls = []

@@ -5,6 +5,9 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+import pytest
+
+from bncheck import limits
 from bncheck.graph.conditions import branches_of, decide, is_taken, sources
 from bncheck.graph.dataflow import Dataflow
 from bncheck.graph.inline import Branch, enclosing_calls, label
@@ -179,3 +182,21 @@ def test_functions_that_are_not_there_stay_calls() -> None:
     dataflow = flow('x = Placeholder()\nout = PartitionedCall(x) {f=func { name: "gone" }}')
     assert dataflow.nodes["out"].op == "PartitionedCall"
     assert names(dataflow.ancestors(["out"]))[0] == "out"
+
+
+def test_two_sides_that_are_one_function_end() -> None:
+    """Their nodes have the same names, so that what is there does not grow with what is done."""
+    sides = 'If(x) {then_branch=func { name: "f" }; else_branch=func { name: "f" }}'
+    dataflow = flow(f"x = Placeholder()\nout = {sides}", function("f", "x", {}, f"n = {sides}"))
+    assert len(dataflow.nodes) < 1000
+
+
+def test_names_are_written_out_up_to_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    inner = function("inner", "x", {"out": "a:0"}, "a = Neg(x)\nb = Neg(a)")
+    graph_text = "x = Placeholder()\nlong_name = inner(x)\nout = inner(x)"
+    letters = len("outinner") * 4  # two nodes of an input each
+    monkeypatch.setattr(limits, "LONGEST_INLINED", letters)
+    assert {"out|a", "long_name"} <= set(flow(graph_text, inner).nodes)
+    assert "long_name|a" not in flow(graph_text, inner).nodes
+    monkeypatch.setattr(limits, "LONGEST_INLINED", letters - 1)
+    assert set(flow(graph_text, inner).nodes) == {"x", "long_name", "out"}
