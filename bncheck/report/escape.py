@@ -7,6 +7,12 @@ from typing import Final
 
 _LONGEST: Final = 500  # characters of one name in the text report; the JSON report has it whole
 
+# What GitHub Actions and Azure Pipelines take for a command, in whatever line of a log it stands:
+# `::error::x` at its start (a line may be folded there), `##[error]x` and `##vso[...]` anywhere.
+_COMMAND: Final = re.compile(
+    r"(?i)(?P<first>[:#])(?:(?<=:):(?=(?:add-|debug|echo|endgroup|error|group|notice|remove-|save-"
+    r"|set-|stop-|warning))|(?<=#)#(?=\[|vso\[))"
+)
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
 
@@ -14,8 +20,10 @@ def escape(text: str) -> str:
     r"""Return the text with what is not printable written as `\x1b`, `\u202e` and so on.
 
     That covers control characters, line breaks, invisible ones, and those that change the direction
-    of writing.
+    of writing. Of a command to a CI system the second sign is written so: `:\x3aerror::`.
     """
+    if "::" in text or "##" in text:
+        text = _COMMAND.sub(lambda match: f"{match['first']}\\x{ord(match['first']):02x}", text)
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else _code(c) for c in text)
