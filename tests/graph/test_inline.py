@@ -5,8 +5,6 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-import pytest
-
 from bncheck import limits
 from bncheck.graph.conditions import branches_of, decide, is_taken, sources
 from bncheck.graph.dataflow import Dataflow
@@ -15,6 +13,8 @@ from tests.graph.graphs import flow, function, graph
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    import pytest
 
     from bncheck.graph.inline import Node
 
