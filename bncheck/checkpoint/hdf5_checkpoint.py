@@ -25,6 +25,7 @@ class Hdf5Checkpoint(Checkpoint):
     """A checkpoint whose variables are the datasets of HDF5 files; keys are their paths.
 
     Each of `sources` opens one of the files, and `places` says which of them holds a variable.
+    `remarks` are its reader's own.
     """
 
     def __init__(
@@ -35,15 +36,25 @@ class Hdf5Checkpoint(Checkpoint):
         places: Mapping[str, int],
         variables: Mapping[str, Variable],
         structure: Structure,
+        remarks: Sequence[str] = (),
     ) -> None:
         self.path = path
         self.format = form
         self.shards = len(sources)
         self.variables = {name: variables[name] for name in sorted(variables, key=encoded)}
         self.structure = structure
-        self.remarks = tuple(_remarks(structure, variables))
+        members = _members(structure, variables)
+        self.remarks = (*remarks, *_remarks(members))
+        # Keras stores numbers: a role of another type is no layer without that role, but damage.
+        self._untyped = [each for each in members if each.dtype.startswith("DataType(")]
         self._sources = sources
         self._places = places
+
+    def damaged_files(self) -> dict[str, str]:
+        """Return the file where a batch normalization has a variable that is of no known type."""
+        if not self._untyped:
+            return {}
+        return {self.path: _remark(self._untyped, f"are of no type: {self._untyped[0].dtype}")}
 
     def read(self, names: Iterable[str]) -> Values:
         """Read the values of the named variables alone, file by file."""
@@ -61,13 +72,16 @@ class Hdf5Checkpoint(Checkpoint):
         return values
 
 
-def _remarks(structure: Structure, variables: Mapping[str, Variable]) -> Iterator[str]:
-    """Say which statistics are of a kind that Keras does not train."""
+def _members(structure: Structure, variables: Mapping[str, Variable]) -> list[Variable]:
+    """Return the variables of the batch normalizations."""
     batch_norms = [each.attributes for each in structure.objects if _MEAN in each.attributes]
-    members = [
-        variables[key] for each in batch_norms for role, key in each.items() if role in _ROLES
-    ]
+    return [variables[key] for each in batch_norms for role, key in each.items() if role in _ROLES]
+
+
+def _remarks(members: Sequence[Variable]) -> Iterator[str]:
+    """Say which statistics are of a kind that Keras does not train."""
     other = [each for each in members if not is_floating(each.dtype)]
+    other = [each for each in other if not each.dtype.startswith("DataType(")]
     if other:
         yield _remark(other, f"are stored as {other[0].dtype}, not as floating-point numbers")
     empty = [each for each in members if not element_count(each.shape)]

@@ -378,4 +378,16 @@ def open_weights(
         if group.strip("/") not in groups:
             raise DamagedError(path, f"lists {quoted(group)}, which is in none of its shards")
     structure = build_structure(variables, groups, names, model)
-    return Hdf5Checkpoint(path, form, sources, places, variables, structure)
+    remarks = tuple(_misplaced(variables))
+    return Hdf5Checkpoint(path, form, sources, places, variables, structure, remarks)
+
+
+def _misplaced(variables: Iterable[str]) -> Iterator[str]:
+    """Say which datasets are where Keras stores no variables: a damaged name, or another program.
+
+    Nobody can tell whose they are, so that a layer of them is not judged.
+    """
+    found = [name for name in variables if not _VARS.fullmatch(name)]
+    if found:
+        shown = ", ".join(map(quoted, found[:3])) + (", ..." if len(found) > 3 else "")
+        yield f"{len(found)} datasets are in no group 'vars', and were not judged: {shown}"

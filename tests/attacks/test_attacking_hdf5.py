@@ -257,9 +257,9 @@ ATTACKS = {
             named_type,
         )
     },
-    "reference": Attack(replaced(reference), ("BN101", "stored as"), code=1),
-    "compound": Attack(replaced(compound), ("BN101", "stored as"), code=1),
-    "an array type": Attack(replaced(an_array_type), ("BN101", "stored as"), code=1),
+    "reference": Attack(replaced(reference), ("are of no type",)),
+    "compound": Attack(replaced(compound), ("are of no type",)),
+    "an array type": Attack(replaced(an_array_type), ("are of no type",)),
     "no mean": Attack(weights(without_mean), ("BN105",), code=0),
     "another shape": Attack(replaced(another_shape), ("BN104",), code=1),
     "hard_circle": Attack(weights(hard_circle), ("second link",)),

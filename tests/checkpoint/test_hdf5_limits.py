@@ -129,3 +129,17 @@ def test_groups_nest_to_a_limit(tmp_path: Path) -> None:
     refused(path, DamagedError, f"nests its groups deeper than {limits.DEEPEST_GROUP}")
     path = written(tmp_path / "c.h5", lambda f: f.create_group("/".join(["g"] * 5000)))
     refused(path, DamagedError, "nests its groups deeper")
+
+
+def test_a_role_of_no_known_type_is_damage(tmp_path: Path) -> None:
+    path = tmp_path / "f.h5"
+    with h5py.File(path, "w") as file:
+        file.update(dict.fromkeys(ROLES[1:], np.ones(2, np.float32)))
+        file.create_dataset("gamma", shape=(2,), dtype=np.dtype([("a", "f4")]))
+    with Hdf5File(str(path)) as file:
+        variables = file.variables
+    structure = Structure(objects=(StoredObject("bn", {role: role for role in ROLES}),))
+    opened = Hdf5Checkpoint(str(path), "f", [], {}, variables, structure)
+    assert opened.remarks == ()
+    said = "batch-norm variables are of no type: DataType(|V4): 'gamma'"
+    assert opened.damaged_files() == {str(path): said}

@@ -409,3 +409,17 @@ def test_a_batch_normalization_of_too_few_or_too_many(group: str, said: bool, co
     found, problem = only(structure({group: count}))
     assert tuple(found.attributes) == NUMBERS[:count]
     assert problem == (f"a batch normalization of {count} variables" if said else "")
+
+
+def test_datasets_in_other_groups_are_said(tmp_path: Path) -> None:
+    path = write(tmp_path / "m.weights.h5", {"layers/dense": 1})
+    assert open_hdf5(path).remarks == ()
+    with h5py.File(path, "a") as file:
+        for number in range(4):
+            file[f"layers/batch_normalization/wars/{number}"] = np.ones(3)
+    (said,) = open_hdf5(path).remarks
+    assert said == (
+        "4 datasets are in no group 'vars', and were not judged: "
+        "'layers/batch_normalization/wars/0', 'layers/batch_normalization/wars/1', "
+        "'layers/batch_normalization/wars/2', ..."
+    )
