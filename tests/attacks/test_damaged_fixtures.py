@@ -2,8 +2,8 @@
 
 That is at the blocks and entries of tables, the ends of tensors, the fields of protobuf messages in
 two levels, the headers of zip archives and the signatures of HDF5: cut off there, a byte before and
-a byte after it, and with the byte there flipped. What comes of it is an error of bncheck's, a report
-that says what could not be audited, or one that says the same of every layer.
+a byte after it, and with the byte there flipped. What comes of it is an error of bncheck's, a
+report that says what could not be audited, or one that says the same of every layer.
 """
 
 from __future__ import annotations
@@ -14,16 +14,18 @@ import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from bncheck.audit import Options, inspect
 from bncheck.errors import BncheckError
 from bncheck.proto.tensors_pb2 import BundleEntryProto
-from bncheck.report.model import Report
 from tests.checkpoint.test_flips import Blocks, entries, varint
 from tests.commands import FIXTURES
+
+if TYPE_CHECKING:
+    from bncheck.report.model import Report
 
 MANIFEST = json.loads((FIXTURES / "MANIFEST.json").read_text("utf-8"))
 PATHS = sorted({each["path"] for each in MANIFEST if not each["arguments"] and each["exit"] < 3})

@@ -67,7 +67,8 @@ def cut(array: Array, box: Box) -> Array:
         (start, None if length in (None, -1) else start + int(length or 0))
         for start, length in zip(*box, strict=True)
     ]
-    return array[tuple(slice(start, end) for start, end in ends)]
+    # The ellipsis keeps a scalar an array.
+    return array[(*(slice(start, end) for start, end in ends), ...)]
 
 
 def extents(box: Box) -> list[tuple[int, int]]:
