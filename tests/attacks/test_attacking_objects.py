@@ -137,7 +137,7 @@ ATTACKS = {
     "no harm": Attack(written(lambda data: data), ("PASS",), code=0),
     **{each.__name__: Attack(changed(each), ("model/bn",), code=0) for each in PASSES},
     "many_attributes": Attack(changed(many_attributes), ("model/bn",), code=0),
-    "many_slots": Attack(changed(many_slots), ("BN505",), code=0),
+    "many_slots": Attack(changed(many_slots), ("1 optimizer slot",), code=0),
     "many_objects": Attack(changed(many_objects), ("model/bn",), code=0),
     "the_same_key": Attack(changed(the_same_key), code=1),
     "no_nodes": Attack(changed(no_nodes), (OBJECT_GRAPH,)),

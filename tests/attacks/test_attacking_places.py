@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.attacks.attack import Attack, Make, run
+from tests.attacks.attack import Attack, Make, attacked, run
 from tests.commands import FIXTURES
 from tests.writers import write_bundle, write_v1
 
@@ -209,3 +209,37 @@ for name in ("directory", "pipe", "endless", "circle"):
 @pytest.mark.parametrize("name", ATTACKS)
 def test_attack(tmp_path: Path, name: str) -> None:
     run(ATTACKS[name], tmp_path)
+
+
+def crowd(folder: Path) -> Path:
+    """A healthy run, and beside each of its checkpoints' files all that is no file."""
+    place = folder / "run"
+    place.mkdir()
+    for step in (10, 20):
+        write_bundle(place / f"model.ckpt-{step}", LAYER)
+    for number, (name, put) in enumerate(THINGS.items()):
+        for end in ("", ".index", ".meta", ".keras", "-00000-of-00001"):
+            put(place / f"{name}-{number}{end}")
+    return place
+
+
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [
+        (("inspect", "{}"), 3),  # two checkpoints, and none is named
+        (("gate", "-r", "-j", "1", "{}"), 3),  # two pass, and what is no file could not be audited
+        (("history", "-j", "1", "{}"), 0),
+        (("diff", "{}/model.ckpt-10", "{}/model.ckpt-20"), 0),
+        (("map", "{}/model.ckpt-10", "--graph", "{}/model.ckpt-20"), 0),
+        (("gate", "-j", "1", "{}/*"), 3),
+        (("map", "{}/pipe-1.index"), 3),
+        (("diff", "{}/pipe-1", "{}/endless-3.keras"), 3),
+        (("history", "-j", "1", "{}/pipe-1", "{}/endless-3.keras"), 3),
+    ],
+)
+def test_a_crowd(tmp_path: Path, command: tuple[str, ...], code: int) -> None:
+    place = crowd(tmp_path)
+    arguments = [part.replace("{}", str(place)) for part in command]
+    outcome = attacked(tmp_path, *arguments, reads=NOWHERE)
+    assert outcome.code == code, outcome
+    assert str(place) in outcome.out + outcome.err
