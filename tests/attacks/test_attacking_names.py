@@ -97,6 +97,7 @@ def test_all_names_in_each_format(tmp_path: Path, form: str) -> None:
     parsed(form, outcome.out)
 
 
+OFTEN = ("escape", "workflow command of old", "direction", "no UTF-8", "1 MB")
 COMMANDS = [
     ("diff", "{}", "{}"),
     ("map", "{}", "--graph", "{}"),
@@ -105,7 +106,14 @@ COMMANDS = [
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command[0])
-@pytest.mark.parametrize("name", [name for name in SCOPES if name != "a million scopes"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[] if name in OFTEN else pytest.mark.slow)
+        for name in SCOPES
+        if name != "a million scopes"
+    ],
+)
 def test_other_commands(tmp_path: Path, name: str, command: tuple[str, ...]) -> None:
     places = []
     for folder in ("attack", "attack2"):
