@@ -14,10 +14,6 @@ FIXTURES = ROOT / "fixtures"
 CORPUS = ROOT.parent / "shared" / "corpus"
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "slow: takes minutes; CI runs it apart from the others")
-
-
 def manifest(folder: Path) -> list[dict[str, Any]]:
     """Return the stories of the fixtures, or those of the corpus; empty where it is absent."""
     path = folder / "MANIFEST.json"
