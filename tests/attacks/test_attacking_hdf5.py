@@ -293,7 +293,6 @@ ATTACKS = {
 }
 
 
-@pytest.mark.xfail(strict=True, reason="nothing limits the bytes of all values that are read")
 def test_values_that_were_compressed_well(tmp_path: Path) -> None:
     run(Attack(replaced(compressed)), tmp_path)
 
