@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import cached_property
@@ -136,11 +137,13 @@ def take_snapshot(
 
 def _check_size(checkpoint: Checkpoint, names: Iterable[str]) -> None:
     """Refuse, before anything is read, values that no memory need hold."""
+    variables = checkpoint.variables
+    # Most of them share their type and shape with many others.
+    forms = Counter((variables[name].dtype, variables[name].shape) for name in names)
     size = 0
-    for name in names:
-        variable = checkpoint.variables[name]
-        dtype = numpy_dtype(variable.dtype)
-        size += element_count(variable.shape) * (1 if dtype is None else dtype.itemsize)
+    for (dtype, shape), count in forms.items():
+        known = numpy_dtype(dtype)
+        size += count * element_count(shape) * (1 if known is None else known.itemsize)
     if size > limits.LARGEST_VALUES:
         raise UnsupportedError(
             checkpoint.path,

@@ -86,6 +86,7 @@ def numpy_dtype(name: str) -> np.dtype[Any] | None:
     return little_endian
 
 
+@lru_cache(maxsize=256)
 def is_floating(name: str) -> bool:
     """Whether the DataType holds real floating-point numbers, of any precision."""
     return name.startswith(("float", "bfloat"))
