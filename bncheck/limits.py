@@ -42,6 +42,8 @@ MOST_STRINGS: Final = 1 << 20  # elements of an attribute
 LONGEST_STRINGS: Final = 1 << 28  # all of them, where each may be as long as the longest
 DATASET_FLOOR: Final = 1 << 32  # that a dataset may declare without storing a thousandth of them
 DATASET_RATIO: Final = 1000
+MOST_CHUNKS: Final = 1 << 16  # that `verify` unpacks of one dataset; Keras stores none in chunks
+LARGEST_CHUNK: Final = 1 << 27  # of those, since each is unpacked at once
 MOST_UNSTORED: Final = 1 << 24  # to read that way, from all datasets together
 
 # Keras' archives, and the JSON in them.

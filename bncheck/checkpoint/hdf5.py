@@ -271,14 +271,7 @@ class Hdf5File(Hdf5Attributes):
             raise self.damaged("the file was changed after it was listed")
         if opened.shape is None:
             raise self.damaged("it holds no value at all", at)
-        with self._errors("it cannot be read", at):
-            plist = opened.get_create_plist()
-            filters = {plist.get_filter(index)[0] for index in range(plist.get_nfilters())}
-        if filters - _FILTERS:
-            raise self.unsupported(
-                f"it is compressed with the filter {min(filters - _FILTERS)}", at
-            )
-        self._spend(element_count(variable.shape) * opened.get_type().get_size(), opened, at)
+        self._allow(variable, opened, at)
         with self._errors("it cannot be read", at):
             array: NDArray[Any] = np.asarray(Dataset(opened)[()])
             return array.view(dtype) if array.dtype.kind == "V" else array.astype(dtype, copy=False)
@@ -291,25 +284,45 @@ class Hdf5File(Hdf5Attributes):
     def check_stored(self, variable: Variable) -> int:
         """Check that a dataset's values are there, and return the bytes that they take.
 
-        What is stored in one piece only has to lie in the file; chunks are unpacked one by one, and
-        checked by their filters. Raises DamagedError or UnsupportedError.
+        What is stored in one piece only has to lie in the file. Numbers in chunks are unpacked, one
+        chunk at a time, and checked by their filters. Raises as `read` does.
         """
         from h5py import Dataset
 
         opened = self._opened(encoded(variable.name))
-        dataset = Dataset(opened)
         at = self._place(opened)
+        self._allow(variable, opened, at)
         with self._errors("it cannot be read", at):
             size: int = opened.get_storage_size()
             place = opened.get_offset()
-            chunks = [] if dataset.chunks is None or not dataset.size else dataset.iter_chunks()
-            for chunk in chunks:
-                dataset[chunk]
+            dataset = Dataset(opened)
+            chunk = dataset.chunks
         if place is not None and place + size > self.size:
             raise self.damaged(
                 f"its values end at byte {place + size}, the file at {self.size}", at
             )
+        if chunk is None or not size or numpy_dtype(variable.dtype) is None:
+            return size
+        count = element_count(-(-n // m) for n, m in zip(variable.shape, chunk, strict=True))
+        unpacked = element_count(chunk) * opened.get_type().get_size()
+        if count > limits.MOST_CHUNKS or unpacked > limits.LARGEST_CHUNK:
+            raise self.unsupported(f"it is stored in {count} chunks of {unpacked} bytes", at)
+        with self._errors("it cannot be read", at):
+            for each in dataset.iter_chunks():
+                dataset[each]
         return size
+
+    def _allow(self, variable: Variable, opened: Any, at: int | None) -> None:
+        """Refuse a dataset whose values another program would have to unpack, or too many."""
+        with self._errors("it cannot be read", at):
+            plist = opened.get_create_plist()
+            filters = {plist.get_filter(index)[0] for index in range(plist.get_nfilters())}
+            item = opened.get_type().get_size()
+        if filters - _FILTERS:
+            raise self.unsupported(
+                f"it is compressed with the filter {min(filters - _FILTERS)}", at
+            )
+        self._spend(element_count(variable.shape) * item, opened, at)
 
     def _place(self, opened: Any) -> int | None:
         """Return the byte of a dataset's values, where they are in one piece, else its header's."""

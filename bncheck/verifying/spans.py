@@ -9,7 +9,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import google_crc32c
@@ -74,18 +74,29 @@ def checksums(
     The spans lie within the file, in ascending order, and share no bytes.
     """
     found: list[int | BncheckError] = []
-    tasks = _tasks(file, spans)
-    threads = processors() if READS_IN_PARALLEL else 1
-    with ThreadPoolExecutor(threads) as pool:
-        while batch := list(islice(tasks, _TASKS_AT_ONCE)):
-            results = pool.map(lambda task: _crcs(file, task, kind), batch)
-            for task, crcs in zip(batch, results, strict=True):
-                if task.number < len(found):
-                    found[-1] = _joined(found[-1], crcs[0], task.spans[0].size, kind)
-                else:
-                    found += crcs
-                advance(sum(span.size for span in task.spans))
+    for task, crcs in _done(file, _tasks(file, spans), kind):
+        if task.number < len(found):
+            found[-1] = _joined(found[-1], crcs[0], task.spans[0].size, kind)
+        else:
+            found += crcs
+        advance(sum(span.size for span in task.spans))
     return found
+
+
+def _done(
+    file: RegularFile, tasks: Iterator[_Task], kind: Kind
+) -> Iterator[tuple[_Task, list[int | BncheckError]]]:
+    """Yield each task with its CRCs, in their order; a single one needs no threads."""
+    batch = list(islice(tasks, _TASKS_AT_ONCE))
+    if len(batch) < 2 or not READS_IN_PARALLEL:
+        for task in chain(batch, tasks):
+            yield task, _crcs(file, task, kind)
+        return
+    with ThreadPoolExecutor(processors()) as pool:
+        while batch:
+            results = pool.map(lambda task: _crcs(file, task, kind), batch)
+            yield from zip(batch, results, strict=True)
+            batch = list(islice(tasks, _TASKS_AT_ONCE))
 
 
 def _joined(

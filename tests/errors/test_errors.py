@@ -35,6 +35,7 @@ NO_FILE = {
     "checkpoint/hdf5 Hdf5File._contents: f'the group {_shown(parent)} cannot be read'": _LISTED,
     f"{_ATTRIBUTES}._group: f'the group {{quoted(group)}} cannot be read'": _LISTED,
     f"{_ATTRIBUTES}._object: f'{{quoted(path)}} cannot be opened'": _LISTED,
+    "checkpoint/hdf5 Hdf5File._allow: 'it cannot be read'": _LISTED,
     "checkpoint/hdf5 Hdf5File._place: 'it cannot be read'": _LISTED,
     "checkpoint/hdf5 Hdf5File._spend: 'it cannot be read'": _LISTED,
     "checkpoint/hdf5 Hdf5File._variable: f'the dataset {quoted(path)} cannot be read'": _LISTED,
@@ -44,6 +45,8 @@ NO_FILE = {
     "checkpoint/hdf5 Hdf5File.read: 'the file was changed after it was listed'": _CHANGED,
     "checkpoint/hdf5 Hdf5File.check_stored: "
     "f'its values end at byte {place + size}, the file at {self.size}'": _REFUSED,
+    "checkpoint/hdf5 Hdf5File.check_stored: "
+    "f'it is stored in {count} chunks of {unpacked} bytes'": "only verify unpacks: tests/verifying",
     "checkpoint/zip_archive Zip.__init__: f'is a damaged zip archive: {error}'": _DESCRIBED,
     "checkpoint/window Window.read: f'has a directory of {count} bytes'": _DESCRIBED,
 }

@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import google_crc32c
+import h5py
 import jsonschema
 import numpy as np
 import pytest
 
+from bncheck import limits
 from bncheck.errors import BncheckError
 from bncheck.report.model import Verdict
 from bncheck.report.verify_model import Verification, Weight
@@ -291,6 +293,65 @@ def test_hdf5_has_no_checksums_and_still_an_end(tmp_path: Path) -> None:
     assert [each[:2] for each in told(verify(path))] == [("suspect", "m.h5")]
     path.write_bytes(source.read_bytes()[:-500])
     assert verify(path).verdict is Verdict.NOT_AUDITED
+
+
+def in_chunks(path: Path, **storage: Any) -> None:
+    """Write a Keras 2 file of which one variable is stored in its own way."""
+    with h5py.File(path, "w") as file:
+        file.attrs["layer_names"] = [b"bn"]
+        group = file.create_group("bn")
+        names = [f"bn/{role}:0" for role in ("gamma", "beta", "moving_mean", "moving_variance")]
+        group.attrs["weight_names"] = [name.encode() for name in names]
+        for name in names[:3]:
+            group[name] = np.ones(4, np.float32)
+        group.create_dataset(names[3], **storage)
+
+
+def test_chunks_are_unpacked_and_their_checksums_compared(tmp_path: Path) -> None:
+    path = tmp_path / "m.h5"
+    values = np.arange(4000, dtype=np.float32)
+    in_chunks(path, data=values, chunks=(1000,), fletcher32=True)
+    assert verify(path).problems == ()
+    whole = bytearray(path.read_bytes())
+    whole[whole.find(values[1500:1510].tobytes())] ^= 1
+    path.write_bytes(whole)
+    (problem,) = verify(path).problems
+    assert problem.weight is Weight.DAMAGED
+    assert problem.what.startswith("'bn/bn/moving_variance:0': it cannot be read: ")
+
+
+@pytest.mark.parametrize(
+    ("name", "most", "told"),
+    [
+        ("MOST_CHUNKS", 3, "it is stored in 4 chunks of 4000 bytes"),
+        ("LARGEST_CHUNK", 3999, "it is stored in 4 chunks of 4000 bytes"),
+    ],
+)
+def test_chunks_that_would_take_too_much(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, most: int, told: str
+) -> None:
+    path = tmp_path / "m.h5"
+    in_chunks(path, data=np.ones(4000, np.float32), chunks=(1000,))
+    assert verify(path).problems == ()
+    monkeypatch.setattr(limits, name, most)
+    assert [each.what for each in verify(path).problems] == [f"'bn/bn/moving_variance:0': {told}"]
+
+
+def test_no_plugin_is_looked_for(tmp_path: Path) -> None:
+    """HDF5 would load a library of this machine for a filter that it does not have."""
+    path = tmp_path / "m.h5"
+    with h5py.File(path, "w") as file:
+        file.attrs["layer_names"] = [b"bn"]
+        group = file.create_group("bn")
+        group.attrs["weight_names"] = [b"bn/gamma:0"]
+        plist = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        plist.set_chunk((4,))
+        plist.set_filter(32015, h5py.h5z.FLAG_OPTIONAL, (3,))
+        space = h5py.h5s.create_simple((4,))
+        group.create_group("bn")
+        h5py.h5d.create(group["bn"].id, b"gamma:0", h5py.h5t.NATIVE_FLOAT, space, plist)
+    (problem,) = verify(path).problems
+    assert problem.what == "'bn/bn/gamma:0': it is compressed with the filter 32015"
 
 
 def test_no_fixture_is_called_damaged() -> None:
