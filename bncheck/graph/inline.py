@@ -12,11 +12,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from bncheck import limits
+from bncheck.proto.graphs_pb2 import NodeDef
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from bncheck.proto.graphs_pb2 import AttrValue, FunctionDef, GraphDef, NodeDef
+    from bncheck.proto.graphs_pb2 import AttrValue, FunctionDef, GraphDef
 
 # Call ops, the attributes that name their functions, and how many inputs come before the arguments.
 _CALLS: Final[Mapping[str, tuple[tuple[str, ...], int]]] = {
@@ -57,8 +58,8 @@ class Node(NamedTuple):
 
     @property
     def attr(self) -> Mapping[str, AttrValue]:
-        """The attributes that were stored with it."""
-        return {} if self.source is None else self.source.attr
+        """The attributes that were stored with it; one that was not reads as its default."""
+        return (NodeDef() if self.source is None else self.source).attr
 
 
 class Branch(NamedTuple):
