@@ -158,6 +158,8 @@ def variables_prefix(directory: str) -> str:
 
 def glob_files(prefix: str, pattern: str) -> list[str]:
     """Return the files of a prefix whose rest fits a pattern, in order."""
+    if "\0" in prefix:
+        return []  # no file can be called so
     return sorted(glob.glob(glob.escape(prefix) + pattern))
 
 
