@@ -107,13 +107,13 @@ def read_baseline(path: str) -> Baseline:
         raise NotFoundError(path, "is not a regular file")
     try:
         with open(path, "rb") as file:
-            data = file.read(limits.LARGEST_BASELINE + 1)
+            # A read of so many bytes takes as much memory, however short the file is.
+            size = min(os.fstat(file.fileno()).st_size, limits.LARGEST_BASELINE)
+            data = file.read(size + 1)
     except OSError as error:
         raise NotFoundError(path, f"cannot be read: {error.strerror}") from None
     try:
-        content: Any = (
-            json.loads(data.decode("utf-8")) if len(data) <= limits.LARGEST_BASELINE else None
-        )
+        content: Any = json.loads(data.decode("utf-8")) if len(data) <= size else None
         if content["schema_version"] != SCHEMA_VERSION:
             raise DamagedError(
                 path,
