@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from bncheck.assignment import counterparts
 from bncheck.batchnorm.grouping import Candidate, Group, Grouping, group
-from bncheck.batchnorm.names import STATISTICS, read_name
+from bncheck.batchnorm.names import MOVING_MEAN, MOVING_VARIANCE, STATISTICS, read_name
 from bncheck.batchnorm.objects import is_other_class, name_variables
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class Pairing:
         unknown: list[Group] = []
         for each in grouping.layers:
             config = self.naming.configs.get(each.name)
-            without = all(role not in each.roles for role in STATISTICS)
+            without = MOVING_MEAN not in each.roles and MOVING_VARIANCE not in each.roles
             if without and config is not None and is_other_class(config):
                 continue  # a LayerNormalization may be called bn1
             # A name that says batch norm is worth a note.

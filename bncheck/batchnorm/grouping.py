@@ -7,11 +7,13 @@ names and shapes, never values.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from bncheck import limits
 from bncheck.batchnorm.names import (
     AFFINE,
+    MOVING_MEAN,
+    MOVING_VARIANCE,
     STATISTICS,
     Family,
     Reading,
@@ -27,6 +29,12 @@ from bncheck.checkpoint.dtypes import is_floating
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Iterator, Mapping
+
+
+# See bncheck.batchnorm.names on members of enumerations.
+_STANDARD: Final = Family.STANDARD
+_MOMENTS: Final = Family.MOMENTS
+_WEAK: Final = Family.WEAK
 
 
 class Candidate(NamedTuple):
@@ -72,6 +80,7 @@ def group(candidates: Iterable[Candidate], expected: Container[str] = ()) -> Gro
     read: dict[tuple[str, str], dict[Role, tuple[Reading, Candidate]]] = {}
     debiased: dict[str, set[Role]] = {}
     counted: set[str] = set()
+    moments = False
     for candidate in candidates:
         reading = _read(candidate.name, names, expected)
         if reading is None:
@@ -79,12 +88,14 @@ def group(candidates: Iterable[Candidate], expected: Container[str] = ()) -> Gro
             continue
         if not _can_be(reading.role, candidate):
             continue
+        moments = moments or reading.family is _MOMENTS
         roles = read.setdefault((reading.scope, reading.number), {})
         known = roles.get(reading.role)
         # A layer may be saved both ways (moving_mean beside mean): the surer name wins.
-        if known is None or (known[0].family is Family.WEAK and reading.family is not Family.WEAK):
+        if known is None or (known[0].family is _WEAK and reading.family is not _WEAK):
             roles[reading.role] = (reading, candidate)
-    _join_moments(read)
+    if moments:
+        _join_moments(read)
     _join_inner_statistics(read)
     return _weigh(read, debiased, counted, _Siblings(candidates, names))
 
@@ -139,7 +150,7 @@ def _join_moments(read: dict[tuple[str, str], dict[Role, tuple[Reading, Candidat
     """
     for scope, number in list(read):
         roles = read[scope, number]
-        if not any(reading.family is Family.MOMENTS for reading, _ in roles.values()):
+        if not any(reading.family is _MOMENTS for reading, _ in roles.values()):
             continue
         for place in (*_inner_scopes(scope), *_outer_scopes(scope)):
             target = read.get((place, ""))
@@ -201,11 +212,11 @@ def _weigh(
     unknown: list[Group] = []
     for (scope, number), claims in read.items():
         group_ = _accept(scope, number, claims, counted)
-        statistics = any(role in group_.roles for role in STATISTICS)
-        if statistics:
+        if MOVING_MEAN in group_.roles or MOVING_VARIANCE in group_.roles:
             if not _is_batch_norm_with_statistics(scope, group_, counted):
                 continue
-            group_.zero_debiased = frozenset(debiased.get(scope, ()))
+            if scope in debiased:
+                group_.zero_debiased = frozenset(debiased[scope])
             layers.append(group_)
         elif _is_affine_of_batch_norm(scope, claims, group_) and not siblings.strange(
             group_, scope
@@ -226,10 +237,10 @@ def _accept(
 ) -> Group:
     """Take over the claims that the rest of the group bears out."""
     name = scope or "(top level)"
-    if not number and all(reading.family is Family.STANDARD for reading, _ in claims.values()):
+    if not number and all(reading.family is _STANDARD for reading, _ in claims.values()):
         return Group(name, roles={role: candidate for role, (_, candidate) in claims.items()})
     accepted = Group(f"{name} #{number}" if number else name)
-    sure = {role for role, (reading, _) in claims.items() if reading.family is not Family.WEAK}
+    sure = {role for role, (reading, _) in claims.items() if reading.family is not _WEAK}
     has_statistics = any(role in sure for role in STATISTICS)
     affine = [role for role in AFFINE if role in claims]
     # mean and variance alone are anything's; beside a gamma or a beta, or both a scale and an
@@ -240,13 +251,13 @@ def _accept(
     )
     weak_affine = len(affine) == len(AFFINE) and normalization_of(scope) == "batch"
     for role, (reading, candidate) in claims.items():
-        weak = reading.family is Family.WEAK
+        weak = reading.family is _WEAK
         if weak and role in STATISTICS and not weak_statistics:
             continue
         if weak and role in AFFINE and not (has_statistics or weak_statistics or weak_affine):
             continue
         accepted.roles[role] = candidate
-        if reading.family not in (Family.WEAK, Family.STANDARD):
+        if reading.family not in (_WEAK, _STANDARD):
             accepted.family = reading.family
     if number and any(role in accepted.roles for role in STATISTICS):
         _drop_misnumbered(accepted)
@@ -281,7 +292,7 @@ def _is_affine_of_batch_norm(
 
     A scale and an offset alone are those of a batch norm that keeps no statistics, as often as not.
     """
-    sure = any(claims[role][0].family is not Family.WEAK for role in group_.roles)
+    sure = any(claims[role][0].family is not _WEAK for role in group_.roles)
     return sure and normalization_of(scope) == "batch"
 
 

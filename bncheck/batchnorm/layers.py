@@ -297,13 +297,18 @@ def _status(members: Mapping[Role, Member]) -> Status:
     whole = len(statistics) == len(STATISTICS)
     if not whole and len(statistics) < len(_statistics_of(members)):
         return Status.MISSING
-    if [member for member in statistics if member.variable is None]:
-        return Status.MISSING
-    if [member for member in statistics if member.summary is None]:
-        return Status.UNREADABLE
-    if [r for r in STATISTICS if r in members and _is_damaged(r, members[r].summary)]:
-        return Status.DAMAGED
-    if all(member.initial for member in statistics):
+    initial = True
+    for member in statistics:
+        if member.variable is None:
+            return Status.MISSING
+        initial = initial and bool(member.initial)
+    for role in STATISTICS:
+        if role in members and members[role].summary is None:
+            return Status.UNREADABLE
+    for role in STATISTICS:
+        if role in members and _is_damaged(role, members[role].summary):
+            return Status.DAMAGED
+    if initial:
         return Status.UNTRAINED
     return _status_of_both(*statistics) if whole else Status.TRAINED
 

@@ -176,17 +176,24 @@ def read_name(name: str) -> Reading | None:
     The claim still has to be weighed against the rest of the layer: see `bncheck.batchnorm.layers`.
     """
     scope, _, leaf = name.rpartition("/")
+    reading = _read_leaf(leaf)
+    if reading is None:
+        return _read_average(scope, leaf)
+    if not scope:
+        return reading
+    prefix, number, role, family = reading
+    return Reading(f"{scope}/{prefix}" if prefix else scope, number, role, family)
+
+
+def _read_average(scope: str, leaf: str) -> Reading | None:
+    """Read a name whose last part says that it is an average, of what is in front of it."""
     if leaf == "ExponentialMovingAverage":
         return _read_moments(scope)
     if leaf == "average":
         return _read_parent(scope, "moving_mean", "moving_variance", Family.AVERAGE)
     if leaf == "EMA":
         return _read_parent(scope, "mean", "variance", Family.STANDARD)
-    reading = _read_leaf(leaf)
-    if reading is None or not scope:
-        return reading
-    prefix = reading.scope
-    return Reading(f"{scope}/{prefix}" if prefix else scope, *reading[1:])
+    return None
 
 
 @_remembered

@@ -146,10 +146,14 @@ class _Printer:
         )
 
     def _layer_title(self, layer: Layer) -> Line:
-        facts = [f"{layer.channels} channel{'s' if layer.channels != 1 else ''}"]
-        facts += [] if layer.momentum is None else [f"momentum {layer.momentum:g}"]
-        facts += [] if layer.epsilon is None else [f"epsilon {layer.epsilon:g}"]
-        facts += ["frozen"] if layer.config is not None and layer.config.trainable is False else []
+        channels = layer.channels
+        facts = [f"{channels} channel{'s' if channels != 1 else ''}"]
+        if layer.momentum is not None:
+            facts.append(f"momentum {layer.momentum:g}")
+        if layer.epsilon is not None:
+            facts.append(f"epsilon {layer.epsilon:g}")
+        if layer.config is not None and layer.config.trainable is False:
+            facts.append("frozen")
         levels = [self._worst[m.name] for m in layer.members.values() if m.name in self._worst]
         style = STYLES[max(levels)] if levels else "green"
         return (

@@ -130,6 +130,9 @@ def role_shape_mismatch(evidence: Evidence) -> Iterator[Draft]:
     restore has mixed two layers.
     """
     for layer in evidence.layers:
+        variables = [member.variable for member in layer.members.values()]
+        if len({each.shape for each in variables if each is not None}) < 2:
+            continue
         shapes = {
             role: variable.shape
             for role in (*ANY_AFFINE, *STATISTICS)
@@ -147,8 +150,6 @@ def role_shape_mismatch(evidence: Evidence) -> Iterator[Draft]:
 
 def _fit(shapes: dict[Role, tuple[int, ...]]) -> bool:
     """Whether the statistics are alike and the affines broadcast to them, 1s apart."""
-    if len(set(shapes.values())) < 2:
-        return True
     plain = {role: tuple(n for n in shape if n != 1) for role, shape in shapes.items()}
     statistics = {plain[role] for role in STATISTICS if role in plain}
     if len(statistics) != 1:

@@ -194,8 +194,8 @@ def out_of_half_range(evidence: Evidence) -> Iterator[Draft]:
         named = {
             role: member
             for role, member in layer.members.items()
-            if is_exact(member)
-            and (_is_too_large(member) or (role is MOVING_VARIANCE and _is_too_small(layer)))
+            if (_is_too_large(member) or (role is MOVING_VARIANCE and _is_too_small(layer)))
+            and is_exact(member)
         }
         if named:
             yield Draft(
