@@ -50,6 +50,11 @@ class Found(NamedTuple):
     files: list[VerifiedFile]
     tensors: int = 0
 
+    @property
+    def is_damaged(self) -> bool:
+        """Whether anything is damaged: what only should not be so keeps nothing from being read."""
+        return any(problem.weight is Weight.DAMAGED for problem in self.problems)
+
 
 class Verification(NamedTuple):
     """Everything about the bytes of one checkpoint; `tensors` is how many were verified."""

@@ -40,7 +40,7 @@ def verify_bundle(prefix: str, started: Started) -> Found:
     """
     with RegularFile(prefix + ".index") as file:
         found = verify_table(file)
-    if found.problems:
+    if found.is_damaged:
         return found  # nothing tells what else there is
     check = _BundleCheck(prefix, BundleIndex(prefix + ".index"))
     check.run(started(check.size))
@@ -136,14 +136,13 @@ class _BundleCheck:
             (index.size[self._rows], index.offset[self._rows], index.shard[self._rows])
         )
         rows = self._rows[order]
-        there = {self._shard_of(path): path for path in self._there()}
-        shards = {*index.shard[rows].tolist(), *there} - {None}
+        there = {path: self._shard_of(path) for path in self._there()}
+        shards = {*index.shard[rows].tolist(), *there.values()} - {None}
         for shard in sorted(shards):
             first, end = np.searchsorted(index.shard[rows], [shard, shard + 1])
             self._check_shard(shard, rows[first:end], advance)
-        if None in there:
-            what = "is a data file that the index does not count"
-            self.problems.append(Problem(Weight.SUSPECT, there[None], what))
+        what = "is a data file that the index does not count"
+        self.problems += [Problem(Weight.SUSPECT, p, what) for p in there if there[p] is None]
         if len(shards) < index.shards:
             what = (
                 f"counts {index.shards} data files, of which {index.shards - len(shards)} are not "

@@ -17,6 +17,9 @@ import numpy as np
 import pytest
 
 from bncheck import limits
+from bncheck.checkpoint.files import RegularFile
+from bncheck.checkpoint.table import Table
+from bncheck.checkpoint.varint import written_varint
 from bncheck.errors import BncheckError
 from bncheck.report.model import Verdict
 from bncheck.report.verify_model import Verification, Weight
@@ -145,6 +148,43 @@ def test_gaps(tmp_path: Path) -> None:
         f"aligned{DATA}",
         "48 bytes belong to nothing, and are not zeros",
     )
+
+
+def with_gap_in_table(whole: bytes, path: Path) -> bytes:
+    """Put zeros in front of a table's metaindex, and let its footer know."""
+    path.write_bytes(whole)
+    with RegularFile(str(path)) as file:
+        table = Table(file)
+    at = table.metaindex[0]
+    moved = [(start + 16, size) for start, size in (table.metaindex, table.index)]
+    footer = b"".join(written_varint(n) for handle in moved for n in handle).ljust(40, b"\0")
+    return whole[:at] + bytes(16) + whole[at:-48] + footer + whole[-8:]
+
+
+@pytest.mark.parametrize("form", ["V2", "V1"])
+def test_a_note_on_the_table_keeps_no_tensor_from_being_read(tmp_path: Path, form: str) -> None:
+    prefix = tmp_path / "m"
+    if form == "V2":
+        write_bundle(prefix, TENSORS)
+    else:
+        write_v1(prefix, {"step": TENSORS["step"]})
+    table = Path(f"{prefix}.index") if form == "V2" else prefix
+    table.write_bytes(with_gap_in_table(table.read_bytes(), table))
+    report = verify(prefix)
+    assert [each[::2] for each in told(report)] == [("note", "16 zeros belong to nothing")]
+    assert report.tensors == (4 if form == "V2" else 1)
+    if form == "V2":
+        data = Path(f"{prefix}{DATA}")
+        data.write_bytes(b"\xff" + data.read_bytes()[1:])
+        assert verify(prefix).verdict is Verdict.NOT_AUDITED
+
+
+def test_every_uncounted_data_file_is_named(prefix: Path) -> None:
+    names = ["m.data-00000-of-00003", "m.data-00001-of-00003"]
+    for name in names:
+        shutil.copy(f"{prefix}{DATA}", prefix.parent / name)
+    what = "is a data file that the index does not count"
+    assert told(verify(prefix)) == [("suspect", name, what) for name in names]
 
 
 def test_tensors_that_share_bytes(tmp_path: Path) -> None:
