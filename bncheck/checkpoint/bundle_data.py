@@ -25,6 +25,13 @@ def data_path(prefix: str, shard: int, count: int) -> str:
     return f"{prefix}.data-{shard:05d}-of-{count:05d}"
 
 
+def open_shard(path: str) -> RegularFile:
+    """Open a data file; NotFoundError where it is missing, else as RegularFile."""
+    if not os.path.lexists(path):
+        raise NotFoundError(path, "this data file is missing", remedy="Copy it beside the index.")
+    return RegularFile(path)
+
+
 class Shards:
     """The data files of one bundle, opened as they are needed, the last ones kept open."""
 
@@ -88,19 +95,11 @@ class Shards:
             if len(self._open) == _MOST_OPEN:
                 self._open.pop(next(iter(self._open))).close()
             try:
-                self._open[shard] = self._opened(shard)
+                self._open[shard] = open_shard(self.path(shard))
             except BncheckError as error:
                 self._broken[shard] = error
                 raise
         return self._open[shard]
-
-    def _opened(self, shard: int) -> RegularFile:
-        path = self.path(shard)
-        if not os.path.lexists(path):
-            raise NotFoundError(
-                path, "this data file is missing", remedy="Copy it beside the index."
-            )
-        return RegularFile(path)
 
 
 def runs(tensors: Iterable[Named]) -> Iterator[list[Named]]:

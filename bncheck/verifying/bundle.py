@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from bncheck.checkpoint.bundle_data import data_path
+from bncheck.checkpoint.bundle_data import data_path, open_shard
 from bncheck.checkpoint.bundle_index import BundleIndex
 from bncheck.checkpoint.dtypes import numpy_dtype
 from bncheck.checkpoint.files import RegularFile
@@ -161,12 +161,11 @@ class _BundleCheck:
     def _check_shard(self, shard: int, rows: NDArray[np.int64], advance: Advance) -> None:
         path = data_path(self._prefix, shard, self._index.shards)
         try:
-            with RegularFile(path) as file:
+            with open_shard(path) as file:
                 self._check_tensors(file, rows, advance)
         except BncheckError as error:
             what = f"{error.what}, so that {len(rows)} tensors are lost"
-            remedy = error.remedy or "Copy it beside the index."
-            self.problems.append(Problem(Weight.DAMAGED, path, what, remedy=remedy))
+            self.problems.append(Problem(Weight.DAMAGED, path, what, remedy=error.remedy))
             advance(int(self._index.size[rows].sum()))
 
     def _check_tensors(self, file: RegularFile, rows: NDArray[np.int64], advance: Advance) -> None:

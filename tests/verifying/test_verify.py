@@ -124,7 +124,8 @@ def test_missing_and_uncounted_data_files(tmp_path: Path) -> None:
     os.remove(f"{prefix}.data-00001-of-00002")
     found = told(verify(prefix))
     assert found[0][:2] == ("damaged", "m.data-00001-of-00002")
-    assert "so that 2 tensors are lost" in found[0][2]
+    assert found[0][2] == "this data file is missing, so that 2 tensors are lost"
+    assert verify(prefix).problems[0].remedy == "Copy it beside the index."
     assert found[1:] == [
         ("suspect", "m.data-00000-of-00003", "is a data file that the index does not count")
     ]
