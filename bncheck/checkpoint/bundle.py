@@ -24,8 +24,7 @@ from bncheck.checkpoint.model import (
     key_of,
     quoted,
 )
-from bncheck.checkpoint.ordered_code import slice_key
-from bncheck.checkpoint.slices import Extents, assemble, check_coverage, resolve
+from bncheck.checkpoint.slices import assemble, check_coverage, resolve
 from bncheck.checkpoint.strings import decode_strings
 from bncheck.errors import COPY_AGAIN, BncheckError, DamagedError
 
@@ -71,8 +70,7 @@ class TensorBundle(Checkpoint):
         self._index = index = BundleIndex(prefix + ".index")
         self.shards = index.shards
         self._forms: dict[tuple[str, tuple[int, ...]], _Form] = {}
-        self._pieces = _pieces(index)
-        pieces = set(self._pieces.values())
+        pieces = set(index.pieces.values())
         self._rows = {
             decode_name(key): row for row, key in enumerate(index.keys) if row not in pieces
         }
@@ -105,7 +103,7 @@ class TensorBundle(Checkpoint):
         """Return the stored checksums of a variable's slices, None where a slice is missing."""
         row = self._rows[name]
         slices = self._index.slices.get(row, ())
-        rows = [self._pieces.get((row, extents), -1) for extents in slices] or [row]
+        rows = [self._index.pieces.get((row, extents), -1) for extents in slices] or [row]
         if min(rows) < 0:
             return None
         crcs = tuple(self._index.crc[rows].tolist())
@@ -178,30 +176,9 @@ class TensorBundle(Checkpoint):
         check_coverage(boxes, entry.shape)
         parts = []
         for extents, box in zip(entry.slices, boxes, strict=True):
-            row = self._pieces.get((self._rows[name], extents))
-            if row is None:
-                raise ValueError(f"its slice at {box.starts} is not in the index")
-            (piece,) = self._index.entries([row])
-            if piece.shape != box.sizes or piece.dtype != entry.dtype:
-                raise ValueError(f"its slice at {box.starts} has another shape or type")
+            (piece,) = self._index.entries([self._index.piece(self._rows[name], extents, box)])
             parts.append((box, self._value(name, piece._replace(slices=()), None, shards)))
         return assemble(parts, entry.shape, parts[0][1].dtype)
-
-
-def _pieces(index: BundleIndex) -> dict[tuple[int, Extents], int]:
-    """Return the rows of the slices of partitioned variables, by the variable's row and extents.
-
-    Whatever looks like a slice's key and no entry claims is a name like any other.
-    """
-    if not index.slices:
-        return {}
-    rows = {key: row for row, key in enumerate(index.keys)}
-    keys = {
-        (row, extents): slice_key(index.keys[row], extents)
-        for row, slices in index.slices.items()
-        for extents in slices
-    }
-    return {piece: rows[key] for piece, key in keys.items() if key in rows}
 
 
 def _swap_bytes(array: NDArray[Any]) -> NDArray[Any]:

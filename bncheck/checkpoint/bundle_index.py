@@ -7,6 +7,7 @@ tensorflow/core/util/tensor_bundle/tensor_bundle.cc reads them.
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
@@ -15,6 +16,7 @@ from google.protobuf.message import DecodeError
 from bncheck.checkpoint.checksums import unmask
 from bncheck.checkpoint.dtypes import dtype_name
 from bncheck.checkpoint.files import RegularFile
+from bncheck.checkpoint.ordered_code import slice_key
 from bncheck.checkpoint.slices import Extents, extents_of
 from bncheck.checkpoint.table import Table
 from bncheck.errors import DamagedError, UnsupportedError
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from numpy.typing import NDArray
+
+    from bncheck.checkpoint.slices import Box
 
 _READER_VERSION: Final = 1  # kTensorBundleVersion: what this reader understands
 # The tags of BundleEntryProto's fields: a number, and how its value is encoded.
@@ -144,6 +148,34 @@ class BundleIndex:
     def unsupported(self, key: bytes, what: str) -> UnsupportedError:
         """Return the error that an entry is of a kind that is not read, at its block."""
         return UnsupportedError(self.path, what, offset=self._table.block_of(key))
+
+    @cached_property
+    def pieces(self) -> dict[tuple[int, Extents], int]:
+        """The rows of the slices of partitioned variables, by the variable's row and extents.
+
+        Whatever looks like a slice's key and no entry claims is a name like any other.
+        """
+        if not self.slices:
+            return {}
+        rows = {key: row for row, key in enumerate(self.keys)}
+        keys = {
+            (row, extents): slice_key(self.keys[row], extents)
+            for row, slices in self.slices.items()
+            for extents in slices
+        }
+        return {piece: rows[key] for piece, key in keys.items() if key in rows}
+
+    def piece(self, row: int, extents: Extents, box: Box) -> int:
+        """Return the row of one slice of a partitioned variable.
+
+        Raises ValueError where it is not there, or has another shape or type than it should.
+        """
+        piece = self.pieces.get((row, extents))
+        if piece is None:
+            raise ValueError(f"its slice at {box.starts} is not in the index")
+        if (self.shapes[piece], self.dtypes[piece]) != (box.sizes, self.dtypes[row]):
+            raise ValueError(f"its slice at {box.starts} has another shape or type")
+        return piece
 
     def in_file_order(self, rows: Iterable[int]) -> list[int]:
         """Return rows in the order in which their tensors lie in the data files."""

@@ -13,7 +13,6 @@ from bncheck.checkpoint.dtypes import numpy_dtype
 from bncheck.checkpoint.files import RegularFile
 from bncheck.checkpoint.location import DATA_FILE, glob_files
 from bncheck.checkpoint.model import decode_name, element_count, quoted
-from bncheck.checkpoint.ordered_code import slice_key
 from bncheck.checkpoint.slices import check_coverage, check_overlaps, resolve
 from bncheck.errors import COPY_AGAIN, BncheckError
 from bncheck.report.verify_model import Found, Problem, VerifiedFile, Weight
@@ -23,7 +22,7 @@ from bncheck.verifying.string_tensors import check_strings
 from bncheck.verifying.tables import verify_table
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
@@ -108,26 +107,19 @@ class _BundleCheck:
 
     def _check_slices(self) -> None:
         """Check that the slices of each partitioned variable are there and cover it once."""
-        index = self._index
-        rows = {key: row for row, key in enumerate(index.keys)} if index.slices else {}
-        for row in index.slices:
+        for row in self._index.slices:
             try:
-                self._check_pieces(row, rows)
+                self._check_pieces(row)
             except ValueError as error:
                 self._blame_index(f"{self._name(row)}: {error}")
 
-    def _check_pieces(self, row: int, rows: Mapping[bytes, int]) -> None:
-        index = self._index
-        slices, shape = index.slices[row], index.shapes[row]
+    def _check_pieces(self, row: int) -> None:
+        slices, shape = self._index.slices[row], self._index.shapes[row]
         boxes = [resolve(extents, shape) for extents in slices]
         check_coverage(boxes, shape)
         check_overlaps(boxes)
         for extents, box in zip(slices, boxes, strict=True):
-            piece = rows.get(slice_key(index.keys[row], extents))
-            if piece is None:
-                raise ValueError(f"its slice at {box.starts} is not in the index")
-            if (index.shapes[piece], index.dtypes[piece]) != (box.sizes, index.dtypes[row]):
-                raise ValueError(f"its slice at {box.starts} has another shape or type")
+            self._index.piece(row, extents, box)
 
     def run(self, advance: Advance) -> None:
         """Read every data file, and compare every checksum."""
