@@ -17,6 +17,7 @@ import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+# It has no types.
 import atheris  # type: ignore[import-untyped]
 
 if TYPE_CHECKING:

@@ -39,6 +39,7 @@ def audit_listener(
 
 
 def _make(tf: Any, watch: Watch, directory: str | None) -> Any:
+    # The base is Any to a type checker: TensorFlow has no types, and need not be installed.
     class AuditListener(tf.train.CheckpointSaverListener):  # type: ignore[misc]
         """Audits each save but that of step 0; `reports` holds the gate's reports."""
 

@@ -63,6 +63,7 @@ def _callback_class(callback: Any) -> Any:
 
 
 def _make(base: Any, saves: _Saves, *, by_batch: bool) -> Any:
+    # The base is whichever Keras is there, and Any to a type checker.
     class AuditCheckpoints(base):  # type: ignore[misc]
         """Audits what was saved since it last looked; `reports` holds the gate's reports."""
 

@@ -24,6 +24,7 @@ def _module(package: str, _tf: Any) -> Any:
 def _model(keras: Any, *, trains: bool) -> Any:
     """Return a model of one batch norm layer, which may never be told that it is trained."""
 
+    # Keras has no types.
     class Net(keras.Model):  # type: ignore[misc]
         def __init__(self) -> None:
             super().__init__()
