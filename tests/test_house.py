@@ -16,6 +16,7 @@ ORDER = [
     "version",
     "errors",
     "limits",
+    "records",
     "parallel",
     "proto",
     "checkpoint",

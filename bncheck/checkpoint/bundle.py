@@ -27,31 +27,47 @@ from bncheck.checkpoint.model import (
 from bncheck.checkpoint.slices import assemble, check_coverage, resolve
 from bncheck.checkpoint.strings import decode_strings
 from bncheck.errors import COPY_AGAIN, BncheckError, DamagedError
+from bncheck.records import records
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from typing import Any
 
     from numpy.typing import NDArray
 
     from bncheck.checkpoint.bundle_index import Entry
 
+    _Place = tuple[int, "_Form", int, int, int]
+    """A tensor's row, form, offset, size and CRC32C."""
+
 
 class _Form(NamedTuple):
     """What a type and a shape come to: most variables share theirs with many others.
 
-    `dtype` is None where elements are of no fixed size; `size` then means nothing.
+    `dtype` is None where elements are of no fixed size; `size` then means nothing. `plain` says
+    that the bytes of a vector are those of the machine's own.
     """
 
     dtype: np.dtype[Any] | None
     elements: int
     size: int
+    plain: bool
 
 
-def _form(dtype: str, shape: tuple[int, ...]) -> _Form:
-    known = numpy_dtype(dtype)
-    elements = element_count(shape)
-    return _Form(known, elements, 0 if known is None else elements * known.itemsize)
+class _Forms(dict[tuple[str, tuple[int, ...]], _Form]):
+    """The forms of a checkpoint in one order of bytes, each looked at once."""
+
+    def __init__(self, *, big_endian: bool) -> None:
+        super().__init__()
+        self._big_endian = big_endian
+
+    def __missing__(self, form: tuple[str, tuple[int, ...]]) -> _Form:
+        name, shape = form
+        dtype, elements = numpy_dtype(name), element_count(shape)
+        size = 0 if dtype is None else elements * dtype.itemsize
+        plain = dtype is not None and len(shape) == 1 and not self._big_endian
+        self[form] = _Form(dtype, elements, size, plain)
+        return self[form]
 
 
 class TensorBundle(Checkpoint):
@@ -69,35 +85,56 @@ class TensorBundle(Checkpoint):
         self._prefix = prefix
         self._index = index = BundleIndex(prefix + ".index")
         self.shards = index.shards
-        self._forms: dict[tuple[str, tuple[int, ...]], _Form] = {}
-        pieces = set(index.pieces.values())
-        self._rows = {
-            decode_name(key): row for row, key in enumerate(index.keys) if row not in pieces
-        }
-        self.variables = {
-            name: Variable(name, index.dtypes[row], index.shapes[row])
-            for name, row in self._rows.items()
-        }
+        self._forms = _Forms(big_endian=index.big_endian)
+        names = list(map(decode_name, index.keys))
+        self._rows = dict(zip(names, range(len(names)), strict=True))
+        variables = records(Variable, names, index.dtypes, index.shapes)
+        self.variables = dict(zip(names, variables, strict=True))
+        for row in set(index.pieces.values()):
+            del self._rows[names[row]], self.variables[names[row]]
 
     def read(self, names: Iterable[str]) -> Values:
         """Read the values of the named variables alone, in the order of the data files."""
         values = Values()
-        rows = {self._rows[name]: name for name in names}
-        ordered = self._index.in_file_order(rows)
-        wanted = zip([rows[row] for row in ordered], self._index.entries(ordered), strict=True)
+        named = {self._rows[name]: name for name in names}
+        rows = self._index.in_file_order(named)
         with Shards(self._prefix, self._index) as shards:
-            for run in runs(wanted):
-                data = shards.read_run(run) if len(run) > 1 else None
-                start = run[0][1].offset
-                for name, entry in run:
-                    try:
-                        at = entry.offset - start
-                        piece = None if data is None else data[at : at + entry.size]
-                        values.arrays[name] = self._value(name, entry, piece, shards)
-                    except BncheckError as error:
-                        values.unread[name] = str(error)
-                        values.broken_files.add(error.path)
+            for run in self._runs(rows):
+                self._read_run(run, named, shards, values)
         return values
+
+    def _runs(self, rows: NDArray[np.int64]) -> Iterator[list[_Place]]:
+        """Yield where the tensors are of each run of rows."""
+        index = self._index
+        columns = (column[rows].tolist() for column in (index.offset, index.size, index.crc))
+        forms = [self._forms[index.dtypes[row], index.shapes[row]] for row in rows.tolist()]
+        places = list(zip(rows.tolist(), forms, *columns, strict=True))
+        for first, end in runs(index, rows):
+            yield places[first:end]
+
+    def _read_run(
+        self, run: Sequence[_Place], names: Mapping[int, str], shards: Shards, values: Values
+    ) -> None:
+        """Read tensors that touch: at once, and one by one only where something is unusual."""
+        first, form, start, size, _ = run[0]
+        data = None
+        # Nothing is read before its size is known to be right: more than one tensor is never large.
+        if len(run) > 1 or (size == form.size and first not in self._index.slices):
+            end = run[-1][2] + run[-1][3]
+            data = shards.read_run(self._index.shard[first].item(), start, end - start)
+        for row, form, offset, size, crc in run:
+            piece = None if data is None else data[offset - start : offset - start + size]
+            if form.plain and piece is not None and size == form.size and crc32c(piece) == crc:
+                # A piece for each would take as much memory again as the values do.
+                array = np.ndarray((form.elements,), form.dtype, data, offset - start)
+                values.arrays[names[row]] = array
+                continue
+            try:
+                name = names[row]
+                values.arrays[name] = self._value(name, self._index.entry(row), piece, shards)
+            except BncheckError as error:
+                values.unread[names[row]] = str(error)
+                values.broken_files.add(error.path)
 
     def checksum(self, name: str) -> Checksum | None:
         """Return the stored checksums of a variable's slices, None where a slice is missing."""
@@ -127,9 +164,9 @@ class TensorBundle(Checkpoint):
                 return self._assembled(name, entry, shards)
             except ValueError as error:
                 raise self._index.damaged(key_of(name), f"{quoted(name)}: {error}") from None
-        dtype, elements = self._form_of(name, entry)
+        dtype, elements, _, _ = self._form_of(name, entry)
         if data is None:
-            data = shards.read(entry)
+            data = shards.read(entry.shard, entry.offset, entry.size)
         if dtype is None:
             try:
                 strings = decode_strings(
@@ -143,24 +180,21 @@ class TensorBundle(Checkpoint):
         array = np.frombuffer(data, dtype)
         if self._index.big_endian:
             array = _swap_bytes(array)
-        return array if len(entry.shape) == 1 else self._shaped(array, name, entry)
+        return self._shaped(array, name, entry)
 
-    def _form_of(self, name: str, entry: Entry) -> tuple[np.dtype[Any] | None, int]:
-        """Return an entry's NumPy type, None for strings, and how many elements it has."""
-        form = entry.dtype, entry.shape
-        if form not in self._forms:
-            self._forms[form] = _form(*form)
-        dtype, elements, size = self._forms[form]
-        if dtype is None and entry.dtype != "string":
+    def _form_of(self, name: str, entry: Entry) -> _Form:
+        """Return what an entry's type and shape come to, as far as values can be read of it."""
+        form = self._forms[entry.dtype, entry.shape]
+        if form.dtype is None and entry.dtype != "string":
             what = f"bncheck reads no values of type {entry.dtype}"
             raise self._index.unsupported(key_of(name), what)
-        if dtype is not None and entry.size != size:
+        if form.dtype is not None and entry.size != form.size:
             raise self._index.damaged(
                 key_of(name),
                 f"gives {entry.size} bytes to {quoted(name)}, but {entry.dtype} of shape "
-                f"{list(entry.shape)} takes {size}",
+                f"{list(entry.shape)} takes {form.size}",
             )
-        return dtype, elements
+        return form
 
     def _shaped(self, array: NDArray[Any], name: str, entry: Entry) -> NDArray[Any]:
         try:
@@ -176,7 +210,7 @@ class TensorBundle(Checkpoint):
         check_coverage(boxes, entry.shape)
         parts = []
         for extents, box in zip(entry.slices, boxes, strict=True):
-            (piece,) = self._index.entries([self._index.piece(self._rows[name], extents, box)])
+            piece = self._index.entry(self._index.piece(self._rows[name], extents, box))
             parts.append((box, self._value(name, piece._replace(slices=()), None, shards)))
         return assemble(parts, entry.shape, parts[0][1].dtype)
 

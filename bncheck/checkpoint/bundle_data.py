@@ -5,19 +5,20 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Final
 
+import numpy as np
+
 from bncheck.checkpoint.files import RegularFile
 from bncheck.errors import BncheckError, DamagedError, NotFoundError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterator
 
-    from bncheck.checkpoint.bundle_index import BundleIndex, Entry
+    from numpy.typing import NDArray
+
+    from bncheck.checkpoint.bundle_index import BundleIndex
 
 _MOST_OPEN: Final = 64  # data files at once; a process may have few descriptors
 _LONGEST_RUN: Final = 1 << 20  # bytes that are read at once
-
-Named = tuple[str, "Entry"]
-"""A tensor by its variable's name."""
 
 
 def data_path(prefix: str, shard: int, count: int) -> str:
@@ -53,16 +54,14 @@ class Shards:
         """Return the path of a data file, whether it is there or not."""
         return data_path(self._prefix, shard, self._index.shards)
 
-    def read(self, entry: Entry) -> bytes:
+    def read(self, shard: int, offset: int, size: int) -> bytes:
         """Return a tensor's bytes; raises BncheckError where they are not there."""
-        return self._read(entry.shard, entry.offset, entry.size, "a tensor")
+        return self._read(shard, offset, size, "a tensor")
 
-    def read_run(self, run: Sequence[Named]) -> bytes | None:
+    def read_run(self, shard: int, offset: int, size: int) -> bytes | None:
         """Return the bytes of tensors that touch, None where they are not all there."""
-        _, first = run[0]
-        size = sum(entry.size for _, entry in run)
         try:
-            return self._read(first.shard, first.offset, size, "tensors")
+            return self._read(shard, offset, size, "tensors")
         except BncheckError:
             return None  # each of them is read by itself, and says what is wrong with it
 
@@ -102,22 +101,21 @@ class Shards:
         return self._open[shard]
 
 
-def runs(tensors: Iterable[Named]) -> Iterator[list[Named]]:
-    """Yield tensors, which come in the order of their places, with those that they touch.
+def runs(index: BundleIndex, rows: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
+    """Yield the first and the end of those rows, in the order of their places, that touch.
 
-    A partitioned variable has no bytes of its own, and is yielded by itself.
+    What can be read at once is not much longer than a run may be. A partitioned variable, which has
+    no bytes of its own, is a run by itself.
     """
-    run: list[Named] = []
-    end = start = 0
-    shard = -1
-    for name, entry in tensors:
-        touches = entry.offset == end and entry.shard == shard and entry.size > 0
-        if run and (not touches or entry.slices or end + entry.size - start > _LONGEST_RUN):
-            yield run
-            run = []
-        if not run:
-            shard, start = entry.shard, entry.offset
-        run.append((name, entry))
-        end = -1 if entry.slices else entry.offset + entry.size
-    if run:
-        yield run
+    if not len(rows):
+        return
+    shard, offset, size = index.shard[rows], index.offset[rows], index.size[rows]
+    whole = (offset >= 0) & (size >= 0) & (size <= _LONGEST_RUN)
+    whole &= ~np.isin(rows, list(index.slices))
+    touches = (shard[1:] == shard[:-1]) & (offset[1:] == offset[:-1] + size[:-1])
+    breaks = np.append(True, ~(touches & whole[1:] & whole[:-1]))
+    firsts = np.flatnonzero(breaks)
+    behind = offset - np.repeat(offset[firsts], np.diff(firsts, append=len(rows)))
+    breaks[1:] |= behind[1:] // _LONGEST_RUN != behind[:-1] // _LONGEST_RUN
+    firsts = np.flatnonzero(breaks)
+    yield from zip(firsts.tolist(), [*firsts[1:].tolist(), len(rows)], strict=True)

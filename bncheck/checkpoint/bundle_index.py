@@ -177,28 +177,17 @@ class BundleIndex:
             raise ValueError(f"its slice at {box.starts} has another shape or type")
         return piece
 
-    def in_file_order(self, rows: Iterable[int]) -> list[int]:
+    def in_file_order(self, rows: Iterable[int]) -> NDArray[np.int64]:
         """Return rows in the order in which their tensors lie in the data files."""
         at = np.fromiter(rows, np.int64)
-        order: list[int] = at[np.lexsort((self.offset[at], self.shard[at]))].tolist()
-        return order
+        return at[np.lexsort((self.offset[at], self.shard[at]))]
 
-    def entries(self, rows: Iterable[int]) -> list[Entry]:
-        """Return the entries of some rows."""
-        at = np.fromiter(rows, np.int64)
-        columns = (column[at].tolist() for column in (self.shard, self.offset, self.size, self.crc))
-        return [
-            Entry(
-                self.dtypes[row],
-                self.shapes[row],
-                shard,
-                offset,
-                size,
-                crc,
-                self.slices.get(row, ()),
-            )
-            for row, shard, offset, size, crc in zip(at.tolist(), *columns, strict=True)
-        ]
+    def entry(self, row: int) -> Entry:
+        """Return the entry of a row."""
+        columns = (self.shard, self.offset, self.size, self.crc)
+        shard, offset, size, crc = (column[row].item() for column in columns)
+        slices = self.slices.get(row, ())
+        return Entry(self.dtypes[row], self.shapes[row], shard, offset, size, crc, slices)
 
     def ends(self) -> list[tuple[int, int]]:
         """Return for each data file that any tensor is in how long it must be at least."""

@@ -12,11 +12,11 @@ import pytest
 from bncheck.batchnorm.names import Kind
 from bncheck.changes.comparison import compare
 from bncheck.checkpoint import open_checkpoint
-from bncheck.checkpoint.bundle import TensorBundle
 from bncheck.diffing import DiffOptions, diff
 from bncheck.snapshot import take_snapshot
 from tests.changes.checkpoints import InMemory
 from tests.commands import FIXTURES
+from tests.reads import count_reads
 
 RNG = np.random.default_rng(7)
 LAYER = {
@@ -27,16 +27,8 @@ LAYER = {
 
 @pytest.fixture
 def reads(monkeypatch: pytest.MonkeyPatch) -> Counter[tuple[str, int]]:
-    """Count what is read of data files, by their prefix and offset."""
-    counted: Counter[tuple[str, int]] = Counter()
-    value = TensorBundle._value
-
-    def counting(self: Any, name: str, entry: Any, *rest: Any) -> Any:
-        counted[self._prefix, entry.offset] += 1
-        return value(self, name, entry, *rest)
-
-    monkeypatch.setattr(TensorBundle, "_value", counting)
-    return counted
+    """What is read of data files."""
+    return count_reads(monkeypatch)
 
 
 def test_stored_checksums_spare_reading_the_weights(reads: Counter[tuple[str, int]]) -> None:

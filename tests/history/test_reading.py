@@ -9,18 +9,17 @@ import subprocess
 import sys
 import threading
 import time
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from bncheck.checkpoint.bundle import TensorBundle
 from bncheck.errors import NotFoundError
 from bncheck.history import reading
 from bncheck.history.find import find_checkpoints
 from bncheck.history.pipeline import HistoryOptions, history
 from tests.commands import FIXTURES, ROOT
+from tests.reads import count_reads
 
 RUN = FIXTURES / "runs/tf1-healthy"
 PREFIX = "model.ckpt-"
@@ -50,14 +49,7 @@ def _cut(path: Path, *, age: float) -> None:
 
 
 def test_every_checkpoint_is_read_once(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    counted: Counter[tuple[str, int]] = Counter()
-    value = TensorBundle._value
-
-    def counting(self: Any, name: str, entry: Any, *rest: Any) -> Any:
-        counted[self._prefix, entry.offset] += 1
-        return value(self, name, entry, *rest)
-
-    monkeypatch.setattr(TensorBundle, "_value", counting)
+    counted = count_reads(monkeypatch)
     report = history(run, HistoryOptions(jobs=1))
     assert len(report.points) == 7
     assert len(counted) == 7 * 13
