@@ -192,7 +192,7 @@ def _is_own(graph: Graph, path: str) -> bool:
 
 def _is_present(layer: Layer, graph: Graph | None, *, own: bool) -> bool:
     """Whether a layer is in the checkpoint at all, or the graph asks this checkpoint for it."""
-    return any(
+    return graph is None or any(
         member.variable is not None or is_asked_for(member, graph, own=own)
         for member in layer.members.values()
     )

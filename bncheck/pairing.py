@@ -9,6 +9,7 @@ from bncheck.assignment import counterparts
 from bncheck.batchnorm.grouping import Candidate, Group, Grouping, group
 from bncheck.batchnorm.names import MOVING_MEAN, MOVING_VARIANCE, STATISTICS, read_name
 from bncheck.batchnorm.objects import is_other_class, name_variables
+from bncheck.records import records
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -85,10 +86,11 @@ class Pairing:
     def _candidates(self) -> list[Candidate]:
         variables = self._checkpoint.variables
         if self._graph is None:
-            return [
-                Candidate(key, called, variables[key].shape, variables[key].dtype)
-                for key, called in self.naming.names.items()
-            ]
+            names = self.naming.names
+            saved = [variables[key] for key in names]
+            shapes, dtypes = [each.shape for each in saved], [each.dtype for each in saved]
+            in_checkpoint = [True] * len(saved)
+            return list(records(Candidate, names, names.values(), shapes, dtypes, in_checkpoint))
         candidates = []
         for key, called in self.naming.names.items():
             saved_by_graph = self._own and key == called

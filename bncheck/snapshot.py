@@ -137,9 +137,9 @@ def take_snapshot(
 
 def _check_size(checkpoint: Checkpoint, names: Iterable[str]) -> None:
     """Refuse, before anything is read, values that no memory need hold."""
-    variables = checkpoint.variables
+    variables = map(checkpoint.variables.__getitem__, names)
     # Most of them share their type and shape with many others.
-    forms = Counter((variables[name].dtype, variables[name].shape) for name in names)
+    forms = Counter([variable[1:] for variable in variables])
     size = 0
     for (dtype, shape), count in forms.items():
         known = numpy_dtype(dtype)

@@ -7,6 +7,7 @@ names and shapes, never values.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from bncheck import limits
@@ -16,7 +17,6 @@ from bncheck.batchnorm.names import (
     MOVING_VARIANCE,
     STATISTICS,
     Family,
-    Reading,
     Role,
     averaged_name,
     debiased_statistic,
@@ -24,6 +24,7 @@ from bncheck.batchnorm.names import (
     keras_slot_owner,
     normalization_of,
     read_name,
+    reading_of,
 )
 from bncheck.checkpoint.dtypes import is_floating
 
@@ -61,6 +62,10 @@ class Group:
     zero_debiased: frozenset[Role] = frozenset()
 
 
+_Claims = dict[Role, tuple[Family, Candidate]]
+"""Who claims which roles of a layer, and how sure their names are."""
+
+
 class Grouping(NamedTuple):
     """All layers by name, and the gammas and betas of an unknown normalization."""
 
@@ -77,7 +82,7 @@ def group(candidates: Iterable[Candidate], expected: Container[str] = ()) -> Gro
     """
     candidates = list(candidates)
     names = {candidate.name for candidate in candidates if candidate.in_checkpoint}
-    read: dict[tuple[str, str], dict[Role, tuple[Reading, Candidate]]] = {}
+    read: dict[tuple[str, str], _Claims] = {}
     debiased: dict[str, set[Role]] = {}
     counted: set[str] = set()
     moments = False
@@ -86,14 +91,17 @@ def group(candidates: Iterable[Candidate], expected: Container[str] = ()) -> Gro
         if reading is None:
             _note_helper(candidate.name, debiased, counted)
             continue
-        if not _can_be(reading.role, candidate):
+        scope, number, role, family = reading
+        if not _can_be(role, candidate):
             continue
-        moments = moments or reading.family is _MOMENTS
-        roles = read.setdefault((reading.scope, reading.number), {})
-        known = roles.get(reading.role)
+        moments = moments or family is _MOMENTS
+        roles = read.get((scope, number))
+        if roles is None:
+            roles = read[scope, number] = {}
+        known = roles.get(role)
         # A layer may be saved both ways (moving_mean beside mean): the surer name wins.
-        if known is None or (known[0].family is _WEAK and reading.family is not _WEAK):
-            roles[reading.role] = (reading, candidate)
+        if known is None or (known[0] is _WEAK and family is not _WEAK):
+            roles[role] = (family, candidate)
     if moments:
         _join_moments(read)
     _join_inner_statistics(read)
@@ -111,17 +119,19 @@ def _note_helper(name: str, debiased: dict[str, set[Role]], counted: set[str]) -
             debiased.setdefault(layer, set()).add(helper[1])
 
 
-def _read(name: str, names: set[str], expected: Container[str]) -> Reading | None:
+def _read(
+    name: str, names: set[str], expected: Container[str]
+) -> tuple[str, str, Role, Family] | None:
     """Read a name, or the name of the variable that it is the only trace of.
 
     A checkpoint that was released with its averaged weights alone has
     `gamma/ExponentialMovingAverage` and no `gamma`: the average is all there is of the variable.
     """
-    reading = read_name(name)
+    reading = reading_of(name)
     if reading is None:
         averaged = averaged_name(name)
         if averaged is not None and averaged not in names and averaged not in expected:
-            reading = read_name(averaged)
+            reading = reading_of(averaged)
     return None if reading is None or keras_slot_owner(name) in names else reading
 
 
@@ -140,7 +150,7 @@ def _can_be(role: Role, candidate: Candidate) -> bool:
     return candidate.shape != () or role in (Role.RENORM_MEAN_WEIGHT, Role.RENORM_STDDEV_WEIGHT)
 
 
-def _join_moments(read: dict[tuple[str, str], dict[Role, tuple[Reading, Candidate]]]) -> None:
+def _join_moments(read: dict[tuple[str, str], _Claims]) -> None:
     """Bring hand-made averages of moments to the gamma and beta that they belong to.
 
     `bn/bn_1/moments/Squeeze` averages for `bn_1` where there is such a layer: apply() puts the op's
@@ -150,7 +160,7 @@ def _join_moments(read: dict[tuple[str, str], dict[Role, tuple[Reading, Candidat
     """
     for scope, number in list(read):
         roles = read[scope, number]
-        if not any(reading.family is _MOMENTS for reading, _ in roles.values()):
+        if not any(family is _MOMENTS for family, _ in roles.values()):
             continue
         for place in (*_inner_scopes(scope), *_outer_scopes(scope)):
             target = read.get((place, ""))
@@ -161,8 +171,8 @@ def _join_moments(read: dict[tuple[str, str], dict[Role, tuple[Reading, Candidat
 
 
 def _takes(
-    target: Mapping[Role, tuple[Reading, Candidate]],
-    roles: Mapping[Role, tuple[Reading, Candidate]],
+    target: _Claims,
+    roles: _Claims,
 ) -> bool:
     """Whether a scope has a gamma or beta of these averages' shape, and no such averages yet."""
     if any(role in target for role in roles):
@@ -181,7 +191,7 @@ def _outer_scopes(scope: str) -> Iterator[str]:
 
 
 def _join_inner_statistics(
-    read: dict[tuple[str, str], dict[Role, tuple[Reading, Candidate]]],
+    read: dict[tuple[str, str], _Claims],
 ) -> None:
     """Bring a lone mean and variance to the gamma and beta one scope up, as in DeepLab's ports.
 
@@ -203,7 +213,7 @@ def _join_inner_statistics(
 
 
 def _weigh(
-    read: Mapping[tuple[str, str], dict[Role, tuple[Reading, Candidate]]],
+    read: Mapping[tuple[str, str], _Claims],
     debiased: Mapping[str, set[Role]],
     counted: set[str],
     siblings: _Siblings,
@@ -232,15 +242,15 @@ def _weigh(
 def _accept(
     scope: str,
     number: str,
-    claims: Mapping[Role, tuple[Reading, Candidate]],
+    claims: _Claims,
     counted: set[str],
 ) -> Group:
     """Take over the claims that the rest of the group bears out."""
     name = scope or "(top level)"
-    if not number and all(reading.family is _STANDARD for reading, _ in claims.values()):
+    if not number and all(family is _STANDARD for family, _ in claims.values()):
         return Group(name, roles={role: candidate for role, (_, candidate) in claims.items()})
     accepted = Group(f"{name} #{number}" if number else name)
-    sure = {role for role, (reading, _) in claims.items() if reading.family is not _WEAK}
+    sure = {role for role, (family, _) in claims.items() if family is not _WEAK}
     has_statistics = any(role in sure for role in STATISTICS)
     affine = [role for role in AFFINE if role in claims]
     # mean and variance alone are anything's; beside a gamma or a beta, or both a scale and an
@@ -250,15 +260,15 @@ def _accept(
         has_affine and scope not in counted and all(role in claims for role in STATISTICS)
     )
     weak_affine = len(affine) == len(AFFINE) and normalization_of(scope) == "batch"
-    for role, (reading, candidate) in claims.items():
-        weak = reading.family is _WEAK
+    for role, (family, candidate) in claims.items():
+        weak = family is _WEAK
         if weak and role in STATISTICS and not weak_statistics:
             continue
         if weak and role in AFFINE and not (has_statistics or weak_statistics or weak_affine):
             continue
         accepted.roles[role] = candidate
-        if reading.family not in (_WEAK, _STANDARD):
-            accepted.family = reading.family
+        if family not in (_WEAK, _STANDARD):
+            accepted.family = family
     if number and any(role in accepted.roles for role in STATISTICS):
         _drop_misnumbered(accepted)
     return accepted
@@ -285,14 +295,12 @@ def _is_batch_norm_with_statistics(scope: str, group_: Group, counted: set[str])
     return normalization_of(scope) == "batch"
 
 
-def _is_affine_of_batch_norm(
-    scope: str, claims: Mapping[Role, tuple[Reading, Candidate]], group_: Group
-) -> bool:
+def _is_affine_of_batch_norm(scope: str, claims: _Claims, group_: Group) -> bool:
     """Whether gamma or beta without statistics are batch norm's, which then are missing.
 
     A scale and an offset alone are those of a batch norm that keeps no statistics, as often as not.
     """
-    sure = any(claims[role][0].family is not _WEAK for role in group_.roles)
+    sure = any(claims[role][0] is not _WEAK for role in group_.roles)
     return sure and normalization_of(scope) == "batch"
 
 
@@ -307,18 +315,24 @@ class _Siblings:
     """The vectors beside the roles: one may be a statistic under a name that nobody knows."""
 
     def __init__(self, candidates: Iterable[Candidate], names: set[str]) -> None:
-        self._shapes: dict[str, set[tuple[int, ...] | None]] = {}
-        for candidate in candidates:
+        self._candidates = candidates
+        self._names = names
+
+    @cached_property
+    def _shapes(self) -> dict[str, set[tuple[int, ...] | None]]:
+        shapes: dict[str, set[tuple[int, ...] | None]] = {}
+        for candidate in self._candidates:
             scope, _, leaf = candidate.name.rpartition("/")
             owner = averaged_name(candidate.name)
             if owner is None and not is_strange_leaf(leaf):
                 continue
             if owner is not None:
-                if owner in names or read_name(owner) is not None:
+                if owner in self._names or read_name(owner) is not None:
                     continue
                 scope = scope.rpartition("/")[0]  # the average of an op's output
             if not candidate.dtype or is_floating(candidate.dtype):
-                self._shapes.setdefault(scope, set()).add(candidate.shape)
+                shapes.setdefault(scope, set()).add(candidate.shape)
+        return shapes
 
     def strange(self, group_: Group, scope: str) -> bool:
         """Whether the scope holds another vector of the affine's shape."""

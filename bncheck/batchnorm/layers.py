@@ -168,22 +168,23 @@ def build_layers(
 
     `values` are those of the groups' variables that were read.
     """
-    readable = [
-        values.arrays[candidate.key]
-        for group in groups
-        for candidate in group.roles.values()
-        if candidate.key in values.arrays and is_floating(candidate.dtype)
+    ordered = [
+        [(role, group.roles[role]) for role in _ROLES if role in group.roles] for group in groups
     ]
-    summarised = zip(readable, summarise(readable), strict=True)
+    arrays = [
+        values.arrays.get(candidate.key) if is_floating(candidate.dtype) else None
+        for roles in ordered
+        for _, candidate in roles
+    ]
+    summaries = iter(summarise([array for array in arrays if array is not None]))
+    read = iter([(array, None if array is None else next(summaries)) for array in arrays])
     layers = []
-    for group in groups:
+    for group, roles in zip(groups, ordered, strict=True):
         config = known.config_of(group)
         members = {}
-        for role, (key, name, _, dtype, in_checkpoint) in group.roles.items():
+        for role, (key, name, _, _, in_checkpoint) in roles:
+            array, summary = next(read)
             graph_variable = known.graph_variables.get(key)
-            array, summary = None, None
-            if key in values.arrays and is_floating(dtype):
-                array, summary = next(summarised)
             expected = _expected(role, group.family, graph_variable, config)
             initial = _is_initial(role, summary, expected)
             restored = graph_variable is not None and graph_variable.restored
@@ -198,24 +199,27 @@ def build_layers(
                 expected,
                 name,
             )
-        layers.append(_layer(group, members, known.graph, config))
+        momentum, epsilon = _constants(members, known.graph, config)
+        layers.append(
+            Layer(
+                group.name,
+                members,
+                momentum,
+                epsilon,
+                group.zero_debiased,
+                _status(members),
+                config,
+            )
+        )
     return layers
-
-
-def _layer(
-    group: Group, members: dict[Role, Member], graph: Graph | None, config: LayerConfig | None
-) -> Layer:
-    ordered = {role: members[role] for role in _ROLES if role in members}
-    momentum, epsilon = _constants(members, graph, config) if graph or config else (None, None)
-    return Layer(
-        group.name, ordered, momentum, epsilon, group.zero_debiased, _status(ordered), config
-    )
 
 
 def _constants(
     members: dict[Role, Member], graph: Graph | None, config: LayerConfig | None
 ) -> tuple[float | None, float | None]:
     """Return a layer's momentum and epsilon: the graph's word, else the configuration's."""
+    if graph is None and config is None:
+        return None, None
     names = [m.graph_variable.name for m in members.values() if m.graph_variable is not None]
     # A gradient step by hand (gamma -= rate * gradient) looks like an average, and is none.
     averaged = [
@@ -236,7 +240,9 @@ def _is_initial(role: Role, summary: Summary | None, expected: float | None) -> 
         return None
     if role is GAMMA_OR_BETA:
         return summary.is_all(1.0) or summary.is_all(0.0)
-    return None if expected is None else summary.is_all(expected)
+    if expected is None:
+        return None
+    return summary.minimum == expected and summary.is_all(expected)
 
 
 def _expected(
@@ -289,7 +295,7 @@ def _moved(
         return None  # random numbers to begin with
     if role is GAMMA_OR_BETA and summary.is_all(1.0):
         return False
-    return not (summary.is_uniform or summary.is_all(0.0))
+    return summary.minimum != summary.maximum or not (summary.is_uniform or summary.is_all(0.0))
 
 
 def _status(members: Mapping[Role, Member]) -> Status:

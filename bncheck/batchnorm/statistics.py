@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
+from bncheck.records import records
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from typing import Any
 
     from numpy.typing import NDArray
@@ -58,12 +60,13 @@ def summarise(arrays: Sequence[NDArray[Any]]) -> list[Summary]:
     so that `is_all` stays bit-exact. Two passes are made over batches that stay in the processor's
     cache: however many or large the arrays are, no more than a batch is held beside them.
     """
-    owners = np.array([at for at, array in enumerate(arrays) if array.size], np.int64)
-    if not owners.size:
+    sizes = np.array([array.size for array in arrays], np.int64)
+    filled = sizes > 0
+    if not filled.any():
         return [_EMPTY for _ in arrays]
-    pieces = [piece for at in owners.tolist() for piece in _pieces(arrays[at])]
+    pieces = list(_pieces(arrays))
+    per_array = -(-sizes // _BATCH)[filled]
     # The pieces of one array stand together: this is where each array's begin.
-    per_array = np.array([-(-arrays[at].size // _BATCH) for at in owners.tolist()])
     firsts = np.cumsum(per_array) - per_array
     with np.errstate(all="ignore"):  # sums may overflow, 0/0 marks "no finite element"
         low, high, sums, *counts = _of_pieces(pieces)
@@ -75,18 +78,20 @@ def summarise(arrays: Sequence[NDArray[Any]]) -> list[Summary]:
     none = finite == 0
     for column in (low, high, means, stds):
         column[none] = np.nan
-    sizes = np.array([arrays[at].size for at in owners.tolist()])
-    columns = (sizes, low, high, means, stds, sizes - finite, zeros, negative_zeros)
-    found = map(Summary, *(column.tolist() for column in columns))
-    return [next(found) if array.size else _EMPTY for array in arrays]
+    nonfinite = sizes[filled] - finite
+    columns = (sizes[filled], low, high, means, stds, nonfinite, zeros, negative_zeros)
+    found = records(Summary, *(column.tolist() for column in columns))
+    return list(found) if filled.all() else [next(found) if x else _EMPTY for x in filled]
 
 
-def _pieces(array: NDArray[Any]) -> list[NDArray[Any]]:
-    """Return an array as flat ones that fit into a batch."""
-    flat = array if array.ndim == 1 else array.reshape(-1)
-    if flat.size <= _BATCH:
-        return [flat]
-    return [flat[start : start + _BATCH] for start in range(0, flat.size, _BATCH)]
+def _pieces(arrays: Iterable[NDArray[Any]]) -> Iterator[NDArray[Any]]:
+    """Yield what arrays hold as flat ones that fit into a batch."""
+    for array in arrays:
+        flat = array if array.ndim == 1 else array.reshape(-1)
+        if 0 < flat.size <= _BATCH:
+            yield flat
+        else:
+            yield from (flat[start : start + _BATCH] for start in range(0, flat.size, _BATCH))
 
 
 def _batches(

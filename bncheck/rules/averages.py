@@ -126,7 +126,7 @@ def dead_channels(evidence: Evidence) -> Iterator[Draft]:
     initializer keeps channels alive.
     """
     for layer in evidence.layers:
-        mean, variance = (layer.members.get(role) for role in STATISTICS)
+        mean, variance = layer.members.get(MOVING_MEAN), layer.members.get(MOVING_VARIANCE)
         if (
             layer.status is not Status.TRAINED
             or mean is None

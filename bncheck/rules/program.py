@@ -133,11 +133,11 @@ def _slots_by_variable(evidence: Evidence) -> dict[str, str]:
         for role in STATISTICS
         if (member := layer.members.get(role)) is not None
     }
-    leaves = {name.rpartition("/")[2] for name in statistics}
+    leaves = tuple({name.rpartition("/")[2] for name in statistics})
     slots = {owner: slot for slot, owner in evidence.slots.items() if owner in statistics}
     for name in evidence.variables:
         owner = name.rpartition("/")[0]
-        if owner.rpartition("/")[2] not in leaves:
+        if not owner.endswith(leaves):
             continue
         if name in evidence.slots or kind_of(name) is not Kind.SLOT:
             continue

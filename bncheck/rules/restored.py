@@ -42,7 +42,7 @@ def not_restored(evidence: Evidence) -> Iterator[Draft]:
     tf.train.Saver({checkpoint_name: variable}). If the variable is in no checkpoint at all, see
     BN101.
     """
-    for layer in evidence.layers:
+    for layer in evidence.layers if evidence.graph is not None else ():
         lost = {
             role: member
             for role, member in layer.members.items()
@@ -93,7 +93,7 @@ def restore_shape_mismatch(evidence: Evidence) -> Iterator[Draft]:
 
     Fix: Build the graph with the number of channels that the checkpoint was trained with.
     """
-    for layer in evidence.layers:
+    for layer in evidence.layers if evidence.graph is not None else ():
         shapes = {
             role: (member.variable.shape, member.graph_variable.shape)
             for role, member in layer.members.items()
