@@ -44,8 +44,8 @@ _NAMES_SHOWN: Final = 5
 _LINES_AT_ONCE: Final = 10_000
 _NEW_LINE: Final = Segment.line()
 
-Line = tuple[tuple[str, str], ...]
-"""The pieces of one line, each a text and its style."""
+Line = str | tuple[tuple[str, str], ...]
+"""A plain line, or the pieces of one, each a text and its style."""
 
 
 class Paper:
@@ -65,17 +65,16 @@ class Paper:
         overflow, which no row of a table has.
         """
         console = self._console
-        if console.color_system is None:
-            console.file.writelines(
-                ["".join([*(text for text, _ in line), "\n"]) for line in lines]
-            )
-            return
         styles: dict[str, Style] = {}
         pending = iter(lines)
         while batch := list(islice(pending, _LINES_AT_ONCE)):
+            if console.color_system is None:
+                plain = [x if isinstance(x, str) else "".join([t for t, _ in x]) for x in batch]
+                console.file.write("\n".join([*plain, ""]))
+                continue
             segments: list[Segment] = []
             for line in batch:
-                for text, style in line:
+                for text, style in ((line, ""),) if isinstance(line, str) else line:
                     if style and style not in styles:
                         styles[style] = console.get_style(style)
                     segments.append(Segment(text, styles[style] if style else None))
