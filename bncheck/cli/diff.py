@@ -45,7 +45,7 @@ def command(
     form: str,
     output: str | None,
     color: str,
-) -> int:
+) -> DiffReport:
     """Compare checkpoint A with the later checkpoint B, layer by layer.
 
     A and B are checkpoints as for inspect, and may be of different formats. Layers are paired by
@@ -69,7 +69,7 @@ def command(
     )
     report = diff(before, after, options)
     _write(report, form, output, color, top=top)
-    return report.exit_code
+    return report
 
 
 def _write(report: DiffReport, form: str, output: str | None, color: str, *, top: int) -> None:

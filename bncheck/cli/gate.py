@@ -83,7 +83,7 @@ _SUMMARY_LIMIT = 1_000_000  # bytes; GitHub takes 1 MiB for one step
 )
 @click.option("-q", "--quiet", is_flag=True, help="No progress bar, and no rows that pass.")
 @click.pass_context
-def command(ctx: click.Context, /, paths: tuple[str, ...], **given: Any) -> int:
+def command(ctx: click.Context, /, paths: tuple[str, ...], **given: Any) -> GateReport:
     """Audit every checkpoint that PATHs mean, each on its own, and judge them by the policy.
 
     PATH is a checkpoint as for inspect, a directory, or a glob ('models/**/saved_model'). What
@@ -126,7 +126,7 @@ def command(ctx: click.Context, /, paths: tuple[str, ...], **given: Any) -> int:
         )
         report = audit_targets(found, options)
     _write_all(report, reports, given)
-    return report.exit_code
+    return report
 
 
 def _parse(option: str) -> tuple[str, str]:

@@ -56,7 +56,7 @@ def command(
     output: str | None,
     color: str,
     quiet: bool,
-) -> int:
+) -> HistoryReport:
     """Read all checkpoints of a run, oldest first, and show how the statistics went.
 
     PATH is a directory of checkpoints, or several checkpoints. Of each layer: the averages over
@@ -90,7 +90,7 @@ def command(
     if plot is not None:
         _plot(report, plot)
     _write(report, form, output, color, top=top)
-    return report.exit_code
+    return report
 
 
 def _plot(report: HistoryReport, path: str) -> None:

@@ -66,7 +66,7 @@ def command(
     output: str | None,
     color: str,
     quiet: bool,
-) -> int:
+) -> Report:
     """List the batch-norm variables of a checkpoint, match them to its graph, and judge them.
 
     PATH is a checkpoint's prefix (model.ckpt-60), one of its files, a directory with a checkpoint
@@ -98,7 +98,7 @@ def command(
         ),
     )
     _write(report, form, output, color, everything=everything, quiet=quiet)
-    return report.exit_code
+    return report
 
 
 def _write(

@@ -75,7 +75,13 @@ def run() -> None:
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
             reconfigure(errors="backslashreplace")
-    sys.exit(_exit_code())
+    result = _result()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(AttributeError, OSError, ValueError):  # it may be closed, or gone
+            stream.flush()
+    # What is left goes with the process. Freed one by one, the objects of a large report and of the
+    # interpreter take a tenth of the whole time, on a small checkpoint and on one of 20,000 layers.
+    os._exit(_code_of(result))
 
 
 def _say(text: str) -> None:
@@ -97,10 +103,20 @@ def _output_problem() -> str:
 
 
 def _exit_code() -> int:
+    return _code_of(_result())
+
+
+def _code_of(result: object) -> int:
+    """Return the exit code that a command's result stands for: a number, a report, or nothing."""
+    return result if isinstance(result, int) else int(getattr(result, "exit_code", 0))
+
+
+def _result() -> object:
+    """Run the command line, and return the report that it made, or an exit code."""
     from bncheck.errors import BncheckError
 
     try:
-        result = main.main(prog_name="bncheck", standalone_mode=False)
+        result: object = main.main(prog_name="bncheck", standalone_mode=False)
     except click.exceptions.Exit as stop:
         return stop.exit_code
     except click.ClickException as error:
@@ -129,4 +145,4 @@ def _exit_code() -> int:
         traceback.print_exc()
         _say(f"bncheck {__version__}: this is a bug; please report it.")
         return BUG_EXIT
-    return result if isinstance(result, int) else 0
+    return result

@@ -64,7 +64,7 @@ def command(
     form: str,
     output: str | None,
     color: str,
-) -> int:
+) -> MapReport:
     """Show which checkpoint variable goes into which graph variable, and what a loader skips.
 
     PATH is a checkpoint as for inspect. Exit codes: 0 all of batch norm that the graph asks for
@@ -81,7 +81,7 @@ def command(
     except CannotRehearseError as error:
         raise click.UsageError(str(error)) from None
     _write(report, form, output, color, everything=everything)
-    return report.exit_code
+    return report
 
 
 def _parse(option: str) -> Edit:

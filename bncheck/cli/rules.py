@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 @click.option(
     "--color", type=click.Choice(["auto", "always", "never"]), default="auto", show_default=True
 )
-def command(rule: str | None, *, color: str) -> int:
+def command(rule: str | None, *, color: str) -> None:
     """Print all rules, one line each, or one RULE (a code or a name) in full."""
     from bncheck.cli.options import unknown_rule
     from bncheck.cli.output import make_screen, write_out
@@ -27,13 +27,12 @@ def command(rule: str | None, *, color: str) -> int:
     if rule is None:
         _print_catalogue(all_rules(), screen.console)
         write_out(screen.text)
-        return 0
+        return
     found = find_rule(rule)
     if found is None:
         raise click.BadParameter(unknown_rule(rule), param_hint="'RULE'")
     _print_rule(found, screen.console)
     write_out(screen.text)
-    return 0
 
 
 def _print_catalogue(rules: list[Rule], console: Console) -> None:

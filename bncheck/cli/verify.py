@@ -11,12 +11,14 @@ from bncheck.cli.options import reporting
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from bncheck.report.verify_model import Verification
+
 
 @click.command(short_help="Check every byte of a checkpoint, and that nothing is left over.")
 @click.argument("path")
 @reporting("text", "json")
 @click.option("-q", "--quiet", is_flag=True, help="Only the problems and the verdict; no bar.")
-def command(path: str, *, form: str, output: str | None, color: str, quiet: bool) -> int:
+def command(path: str, *, form: str, output: str | None, color: str, quiet: bool) -> Verification:
     """Check every checksum of every block and tensor, every file, and what belongs to nothing.
 
     PATH is what `bncheck inspect` takes. Damage is exit code 3. Bytes that belong to nothing, data
@@ -49,4 +51,4 @@ def command(path: str, *, form: str, output: str | None, color: str, quiet: bool
         print_verification(report, screen.console, quiet=quiet)
         text = screen.text
     write(text, output)
-    return report.verdict.exit_code
+    return report

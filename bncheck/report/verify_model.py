@@ -89,3 +89,8 @@ class Verification(NamedTuple):
             Weight.SUSPECT: Verdict.FAIL,
             Weight.DAMAGED: Verdict.NOT_AUDITED,
         }[worst]
+
+    @property
+    def exit_code(self) -> int:
+        """0 whole, 1 suspect, 3 damaged."""
+        return self.verdict.exit_code
