@@ -44,11 +44,15 @@ class VerifiedFile(NamedTuple):
 
 
 class Found(NamedTuple):
-    """What was found in some of a checkpoint's files."""
+    """What was found in some of a checkpoint's files.
+
+    `form` is the format where the files tell it, and not only their names.
+    """
 
     problems: list[Problem]
     files: list[VerifiedFile]
     tensors: int = 0
+    form: str = ""
 
     @property
     def is_damaged(self) -> bool:

@@ -37,7 +37,7 @@ def verify(path: str | os.PathLike[str], started: Started | None = None) -> Veri
     problems.sort(key=lambda each: (-each.weight, each.path, each.offset or 0))
     return Verification(
         location.prefix,
-        _FORMS[location.kind],
+        found.form or _FORMS[location.kind],
         found.tensors,
         tuple(files),
         tuple(problems),
@@ -72,7 +72,8 @@ def _verify(location: Location, started: Started) -> Found:
             from bncheck.verifying.bundle import verify_bundle
 
             where = variables_prefix(prefix) if kind is Kind.SAVED_MODEL else prefix
-            return verify_bundle(where, started)
+            found = verify_bundle(where, started)
+            return found._replace(form="") if kind is Kind.SAVED_MODEL else found
         from bncheck.verifying.keras import verify_keras
 
         return verify_keras(location, started)

@@ -12,7 +12,8 @@ from bncheck.checkpoint.bundle_index import BundleIndex
 from bncheck.checkpoint.dtypes import numpy_dtype
 from bncheck.checkpoint.files import RegularFile
 from bncheck.checkpoint.location import DATA_FILE, glob_files
-from bncheck.checkpoint.model import decode_name, element_count, quoted
+from bncheck.checkpoint.model import decode_name, element_count, key_of, quoted
+from bncheck.checkpoint.object_graph import OBJECT_GRAPH
 from bncheck.checkpoint.slices import check_coverage, check_overlaps, resolve
 from bncheck.errors import COPY_AGAIN, BncheckError
 from bncheck.report.verify_model import Found, Problem, VerifiedFile, Weight
@@ -41,9 +42,15 @@ def verify_bundle(prefix: str, started: Started) -> Found:
         found = verify_table(file)
     if found.is_damaged:
         return found  # nothing tells what else there is
-    check = _BundleCheck(prefix, BundleIndex(prefix + ".index"))
+    index = BundleIndex(prefix + ".index")
+    check = _BundleCheck(prefix, index)
     check.run(started(check.size))
-    return Found([*found.problems, *check.problems], [*found.files, *check.files], check.tensors)
+    return Found(
+        [*found.problems, *check.problems],
+        [*found.files, *check.files],
+        check.tensors,
+        "object-based" if key_of(OBJECT_GRAPH) in index.keys else "tensor-bundle",
+    )
 
 
 class _BundleCheck:

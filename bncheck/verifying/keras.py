@@ -13,6 +13,7 @@ from bncheck import limits
 from bncheck.checkpoint.files import RegularFile
 from bncheck.checkpoint.hdf5 import Hdf5File
 from bncheck.checkpoint.keras_archive import WEIGHTS, WEIGHTS_MAP, read_weights_map
+from bncheck.checkpoint.keras_weights import is_keras_weights
 from bncheck.checkpoint.location import Kind as Form
 from bncheck.checkpoint.model import quoted
 from bncheck.checkpoint.window import Window
@@ -46,12 +47,12 @@ def verify_keras(location: Location, started: Started) -> Found:
     for path in files:
         with RegularFile(path) as file:
             stream = cast("BinaryIO", Window(file, 0, file.size))
-            problems, bytes_, tensors = _check_hdf5(path, stream, "", advance)
+            problems, bytes_, tensors, form = _check_hdf5(path, stream, "", advance)
         verified = VerifiedFile(path, file.size, 0, bytes_)
         found = Found(
-            [*found.problems, *problems], [*found.files, verified], found.tensors + tensors
+            [*found.problems, *problems], [*found.files, verified], found.tensors + tensors, form
         )
-    return found
+    return found if location.kind is Form.KERAS_HDF5 else found._replace(form="")
 
 
 def _hdf5_files(location: Location) -> Iterator[str]:
@@ -74,8 +75,8 @@ def _hdf5_files(location: Location) -> Iterator[str]:
 
 def _check_hdf5(
     path: str, stream: BinaryIO, member: str, advance: Advance
-) -> tuple[list[Problem], int, int]:
-    """Return what is wrong with an HDF5 file, the bytes of its datasets, and how many there are."""
+) -> tuple[list[Problem], int, int, str]:
+    """Return what is wrong with an HDF5 file, its datasets' bytes and number, and its format."""
     problems = []
     stored = tensors = 0
     with Hdf5File(path, stream, member) as file:
@@ -94,7 +95,8 @@ def _check_hdf5(
                 problems.append(
                     Problem(Weight.DAMAGED, path, what, error.offset, remedy=COPY_AGAIN)
                 )
-    return problems, stored, tensors
+        form = "keras-weights-h5" if is_keras_weights(file) else "keras-h5"
+    return problems, stored, tensors, form
 
 
 def _verify_archive(path: str, started: Started) -> Found:

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from bncheck import limits
+from bncheck.checkpoint import open_checkpoint
 from bncheck.checkpoint.files import RegularFile
 from bncheck.checkpoint.table import Table
 from bncheck.checkpoint.varint import written_varint
@@ -407,6 +408,20 @@ def test_no_fixture_is_called_damaged() -> None:
         "state-file-empty",
         "state-file-gone-one-left",
         "state-file-gone-two-left",
+    }
+
+
+def test_formats_are_called_as_by_inspect() -> None:
+    found: dict[str, str] = {}
+    suffixes = (".index", ".keras", ".h5", "saved_model.pb", "keras_metadata.pb")
+    for path in sorted(FIXTURES.rglob("*")):
+        if path.name.endswith(suffixes) and path.parent.name != "variables":
+            place = path.parent if path.suffix == ".pb" else path
+            found[str(place)] = verify(place).format
+            assert found[str(place)] == open_checkpoint(place).format, place
+    assert set(found.values()) == {
+        *("tensor-bundle", "object-based", "saved-model"),
+        *("keras-h5", "keras-weights-h5", "keras-archive"),
     }
 
 
