@@ -19,12 +19,12 @@ from bncheck.checkpoint.dtypes import is_floating
 from bncheck.checkpoint.model import element_count
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from typing import Any
 
     from numpy.typing import NDArray
 
-    from bncheck.batchnorm.grouping import Group
+    from bncheck.batchnorm.grouping import Candidate, Group
     from bncheck.checkpoint.model import Values, Variable
     from bncheck.checkpoint.structure import LayerConfig
     from bncheck.graph.model import Graph, GraphVariable
@@ -44,6 +44,10 @@ _EXACT_TYPES: Final = frozenset(("float32", "float64"))
 # A mean this near to 0 beside a variance of exactly 1 is that of standardised inputs: in float32,
 # an average that starts at 1 cannot leave it while the batch's variance is within 3e-6 of 1.
 _STANDARDISED_MEAN: Final = 1e-5
+
+
+_Told = tuple[bool | None, bool | None, float | None]
+"""Of one variable: `initial`, `moved` and `expected` as Member has them."""
 
 
 class Status(str, Enum):
@@ -171,23 +175,26 @@ def build_layers(
     ordered = [
         [(role, group.roles[role]) for role in _ROLES if role in group.roles] for group in groups
     ]
-    arrays = [
-        values.arrays.get(candidate.key) if is_floating(candidate.dtype) else None
-        for roles in ordered
-        for _, candidate in roles
-    ]
-    summaries = iter(summarise([array for array in arrays if array is not None]))
-    read = iter([(array, None if array is None else next(summaries)) for array in arrays])
+    read = _with_summaries(ordered, values)
     layers = []
+    usual: dict[Family, dict[Role, _Told]] = {}
     for group, roles in zip(groups, ordered, strict=True):
-        config = known.config_of(group)
+        config = known.config_of(group) if known.graph or known.configs else None
+        told_by_role = usual.setdefault(group.family, {})
         members = {}
         for role, (key, name, _, _, in_checkpoint) in roles:
             array, summary = next(read)
             graph_variable = known.graph_variables.get(key)
-            expected = _expected(role, group.family, graph_variable, config)
-            initial = _is_initial(role, summary, expected)
-            restored = graph_variable is not None and graph_variable.restored
+            told = None
+            plain = graph_variable is None and config is None
+            if plain and summary is not None and summary.minimum < summary.maximum:
+                # Of numbers that differ the role alone tells the state: no default is such.
+                told = told_by_role.get(role)
+                if told is None:
+                    told = told_by_role[role] = _tell(role, group.family, summary, None, None)
+            initial, moved, expected = told or _tell(
+                role, group.family, summary, graph_variable, config
+            )
             members[role] = Member(
                 key,
                 variables.get(key) if in_checkpoint else None,
@@ -195,23 +202,28 @@ def build_layers(
                 array,
                 summary,
                 initial,
-                _moved(role, summary, expected, initial=initial, restored=restored),
+                moved,
                 expected,
                 name,
             )
         momentum, epsilon = _constants(members, known.graph, config)
-        layers.append(
-            Layer(
-                group.name,
-                members,
-                momentum,
-                epsilon,
-                group.zero_debiased,
-                _status(members),
-                config,
-            )
-        )
+        status, debiased = _status(members), group.zero_debiased
+        layers.append(Layer(group.name, members, momentum, epsilon, debiased, status, config))
     return layers
+
+
+def _with_summaries(
+    groups: list[list[tuple[Role, Candidate]]], values: Values
+) -> Iterator[tuple[NDArray[Any] | None, Summary | None]]:
+    """Return the values of each candidate with their numbers, as far as they were read."""
+    arrays = [
+        values.arrays.get(candidate.key) if is_floating(candidate.dtype) else None
+        for roles in groups
+        for _, candidate in roles
+    ]
+    found = iter(summarise([array for array in arrays if array is not None]))
+    summaries = [None if array is None else next(found) for array in arrays]
+    return zip(arrays, summaries, strict=True)
 
 
 def _constants(
@@ -235,14 +247,25 @@ def _constants(
     return momenta[0] if momenta else None, epsilons[0] if epsilons else None
 
 
+def _tell(
+    role: Role,
+    family: Family,
+    summary: Summary | None,
+    graph_variable: GraphVariable | None,
+    config: LayerConfig | None,
+) -> _Told:
+    expected = _expected(role, family, graph_variable, config)
+    initial = _is_initial(role, summary, expected)
+    restored = graph_variable is not None and graph_variable.restored
+    return initial, _moved(role, summary, expected, initial=initial, restored=restored), expected
+
+
 def _is_initial(role: Role, summary: Summary | None, expected: float | None) -> bool | None:
     if summary is None:
         return None
     if role is GAMMA_OR_BETA:
         return summary.is_all(1.0) or summary.is_all(0.0)
-    if expected is None:
-        return None
-    return summary.minimum == expected and summary.is_all(expected)
+    return None if expected is None else summary.is_all(expected)
 
 
 def _expected(
@@ -295,7 +318,7 @@ def _moved(
         return None  # random numbers to begin with
     if role is GAMMA_OR_BETA and summary.is_all(1.0):
         return False
-    return summary.minimum != summary.maximum or not (summary.is_uniform or summary.is_all(0.0))
+    return not (summary.is_uniform or summary.is_all(0.0))
 
 
 def _status(members: Mapping[Role, Member]) -> Status:

@@ -296,11 +296,15 @@ class _Table:
         self._width = max(map(_width, names))
         widths = (max(map(len, column)) for column in facts)
         self._facts = "".join([f"  %-{width}s" for width in widths])
+        self._row = f"%-{self._width}s{self._facts}"
 
     def line(self, cells: tuple[str, ...]) -> str:
         """Return a row's line, without blanks at its end."""
         name = cells[0]
-        return f"{name}{' ' * (self._width - _width(name))}{self._facts % cells[1:]}".rstrip()
+        if name.isascii():
+            return (self._row % cells).rstrip()
+        padding = " " * (self._width - cell_len(name))
+        return f"{name}{padding}{self._facts % cells[1:]}".rstrip()
 
 
 def _width(name: str) -> int:
