@@ -14,14 +14,14 @@ if TYPE_CHECKING:
     import pytest
 
 
-def count_reads(monkeypatch: pytest.MonkeyPatch) -> Counter[tuple[str, int]]:
-    """Count the tensors that are read from now on, by their prefix and offset."""
-    counted: Counter[tuple[str, int]] = Counter()
+def count_reads(monkeypatch: pytest.MonkeyPatch) -> Counter[tuple[str, str]]:
+    """Count the tensors that are read from now on, by the checkpoint's prefix and their name."""
+    counted: Counter[tuple[str, str]] = Counter()
     runs = TensorBundle._runs
 
-    def counting(self: TensorBundle, rows: Any) -> Iterator[Any]:
-        for run in runs(self, rows):
-            counted.update((self._prefix, offset) for _, _, offset, _, _ in run)
+    def counting(self: TensorBundle, *asked: Any) -> Iterator[Any]:
+        for run in runs(self, *asked):
+            counted.update((self._prefix, name) for name in run.names)
             yield run
 
     monkeypatch.setattr(TensorBundle, "_runs", counting)

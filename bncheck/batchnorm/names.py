@@ -306,6 +306,15 @@ def keras_slot_owner(name: str) -> str | None:
 
 
 @_remembered
+def may_be_slot(leaf: str) -> bool:
+    """Whether a variable whose name's last part is this can be an optimizer's slot, by `kind_of`.
+
+    So far as the slot stands below its variable, and not below its optimizer.
+    """
+    return leaf in _KERAS_SLOTS or is_slot_leaf(leaf)
+
+
+@_remembered
 def is_slot_leaf(leaf: str) -> bool:
     """Whether the last part of a name is an optimizer's: `Adam_1`, `Momentum`, or another."""
     return leaf not in _SHADOW_LEAVES and _SLOT.fullmatch(leaf) is not None

@@ -30,15 +30,12 @@ from bncheck.errors import COPY_AGAIN, BncheckError, DamagedError
 from bncheck.records import records
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator
     from typing import Any
 
     from numpy.typing import NDArray
 
     from bncheck.checkpoint.bundle_index import Entry
-
-    _Place = tuple[int, "_Form", int, int, int]
-    """A tensor's row, form, offset, size and CRC32C."""
 
 
 class _Form(NamedTuple):
@@ -48,6 +45,7 @@ class _Form(NamedTuple):
     that the bytes of a vector are those of the machine's own.
     """
 
+    number: int
     dtype: np.dtype[Any] | None
     elements: int
     size: int
@@ -66,8 +64,19 @@ class _Forms(dict[tuple[str, tuple[int, ...]], _Form]):
         dtype, elements = numpy_dtype(name), element_count(shape)
         size = 0 if dtype is None else elements * dtype.itemsize
         plain = dtype is not None and len(shape) == 1 and not self._big_endian
-        self[form] = _Form(dtype, elements, size, plain)
+        self[form] = _Form(len(self), dtype, elements, size, plain)
         return self[form]
+
+
+class _Run(NamedTuple):
+    """Tensors of one form that touch: where they are, and the stored CRC32C of each."""
+
+    shard: int
+    start: int
+    size: int
+    form: _Form
+    names: list[str]
+    crcs: list[int]
 
 
 class TensorBundle(Checkpoint):
@@ -97,43 +106,49 @@ class TensorBundle(Checkpoint):
         """Read the values of the named variables alone, in the order of the data files."""
         values = Values()
         named = {self._rows[name]: name for name in names}
-        rows = self._index.in_file_order(named)
-        with Shards(self._prefix, self._index) as shards:
-            for run in self._runs(rows):
-                self._read_run(run, named, shards, values)
+        if named:
+            rows = self._index.in_file_order(named)
+            with Shards(self._prefix, self._index) as shards:
+                for run in self._runs(rows, [named[row] for row in rows.tolist()]):
+                    self._read_run(run, shards, values)
         return values
 
-    def _runs(self, rows: NDArray[np.int64]) -> Iterator[list[_Place]]:
-        """Yield where the tensors are of each run of rows."""
+    def _runs(self, rows: NDArray[np.int64], names: list[str]) -> Iterator[_Run]:
+        """Yield what touches, and can be read at once."""
         index = self._index
-        columns = (column[rows].tolist() for column in (index.offset, index.size, index.crc))
-        forms = [self._forms[index.dtypes[row], index.shapes[row]] for row in rows.tolist()]
-        places = list(zip(rows.tolist(), forms, *columns, strict=True))
-        for first, end in runs(index, rows):
-            yield places[first:end]
+        asked = [self._forms[index.dtypes[row], index.shapes[row]] for row in rows.tolist()]
+        numbers = np.array([form.number for form in asked])
+        firsts = runs(index, rows, numbers)
+        lasts = np.append(firsts[1:], len(rows)) - 1
+        crcs = index.crc[rows].tolist()
+        first_rows, last_rows = rows[firsts], rows[lasts]
+        starts = index.offset[first_rows]
+        sizes = index.offset[last_rows] + index.size[last_rows] - starts
+        columns = (index.shard[first_rows], starts, sizes, firsts, lasts + 1)
+        for shard, start, size, first, end in zip(
+            *(column.tolist() for column in columns), strict=True
+        ):
+            yield _Run(shard, start, size, asked[first], names[first:end], crcs[first:end])
 
-    def _read_run(
-        self, run: Sequence[_Place], names: Mapping[int, str], shards: Shards, values: Values
-    ) -> None:
+    def _read_run(self, run: _Run, shards: Shards, values: Values) -> None:
         """Read tensors that touch: at once, and one by one only where something is unusual."""
-        first, form, start, size, _ = run[0]
-        data = None
-        # Nothing is read before its size is known to be right: more than one tensor is never large.
-        if len(run) > 1 or (size == form.size and first not in self._index.slices):
-            end = run[-1][2] + run[-1][3]
-            data = shards.read_run(self._index.shard[first].item(), start, end - start)
-        for row, form, offset, size, crc in run:
-            piece = None if data is None else data[offset - start : offset - start + size]
-            if form.plain and piece is not None and size == form.size and crc32c(piece) == crc:
-                # A piece for each would take as much memory again as the values do.
-                array = np.ndarray((form.elements,), form.dtype, data, offset - start)
-                values.arrays[names[row]] = array
-                continue
+        count, form = len(run.names), run.form
+        # Nothing is read before its size is known to be right: a run of several is never long.
+        plain = form.plain and run.size == count * form.size
+        data = shards.read_run(run.shard, run.start, run.size) if plain or count > 1 else None
+        if plain and data is not None and run.crcs == _crcs(data, count, form.size):
+            together = np.ndarray((count, form.elements), form.dtype, data)
+            # Asking an array for more rows than it has takes as long as making all of them.
+            values.arrays.update(zip(run.names, together, strict=False))
+            return
+        for name in run.names:
+            entry = self._index.entry(self._rows[name])
+            at = entry.offset - run.start
+            piece = None if data is None else data[at : at + entry.size]
             try:
-                name = names[row]
-                values.arrays[name] = self._value(name, self._index.entry(row), piece, shards)
+                values.arrays[name] = self._value(name, entry, piece, shards)
             except BncheckError as error:
-                values.unread[names[row]] = str(error)
+                values.unread[name] = str(error)
                 values.broken_files.add(error.path)
 
     def checksum(self, name: str) -> Checksum | None:
@@ -164,20 +179,20 @@ class TensorBundle(Checkpoint):
                 return self._assembled(name, entry, shards)
             except ValueError as error:
                 raise self._index.damaged(key_of(name), f"{quoted(name)}: {error}") from None
-        dtype, elements, _, _ = self._form_of(name, entry)
+        form = self._form_of(name, entry)
         if data is None:
             data = shards.read(entry.shard, entry.offset, entry.size)
-        if dtype is None:
+        if form.dtype is None:
             try:
                 strings = decode_strings(
-                    data, elements, entry.crc, big_endian=self._index.big_endian
+                    data, form.elements, entry.crc, big_endian=self._index.big_endian
                 )
             except ValueError as error:
                 raise self._damaged(entry, shards, str(error)) from None
             return self._shaped(strings, name, entry)
         if crc32c(data) != entry.crc:
             raise self._damaged(entry, shards, "it fails its checksum")
-        array = np.frombuffer(data, dtype)
+        array = np.frombuffer(data, form.dtype)
         if self._index.big_endian:
             array = _swap_bytes(array)
         return self._shaped(array, name, entry)
@@ -213,6 +228,13 @@ class TensorBundle(Checkpoint):
             piece = self._index.entry(self._index.piece(self._rows[name], extents, box))
             parts.append((box, self._value(name, piece._replace(slices=()), None, shards)))
         return assemble(parts, entry.shape, parts[0][1].dtype)
+
+
+def _crcs(data: bytes, count: int, size: int) -> list[int]:
+    """Return the CRC32C of each of so many tensors of one size."""
+    if count == 1:
+        return [crc32c(data)]
+    return [crc32c(data[at : at + size]) for at in range(0, count * size, size or 1)] or [0] * count
 
 
 def _swap_bytes(array: NDArray[Any]) -> NDArray[Any]:

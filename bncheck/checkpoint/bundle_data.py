@@ -11,8 +11,6 @@ from bncheck.checkpoint.files import RegularFile
 from bncheck.errors import BncheckError, DamagedError, NotFoundError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from numpy.typing import NDArray
 
     from bncheck.checkpoint.bundle_index import BundleIndex
@@ -101,21 +99,25 @@ class Shards:
         return self._open[shard]
 
 
-def runs(index: BundleIndex, rows: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
-    """Yield the first and the end of those rows, in the order of their places, that touch.
+def runs(
+    index: BundleIndex, rows: NDArray[np.int64], forms: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Return where those rows, which are in the order of their places, begin to touch anew.
 
-    What can be read at once is not much longer than a run may be. A partitioned variable, which has
-    no bytes of its own, is a run by itself.
+    The tensors of a run are of one form, and not much longer together than what is read at once. A
+    partitioned variable, which has no bytes of its own, is a run by itself.
     """
-    if not len(rows):
-        return
     shard, offset, size = index.shard[rows], index.offset[rows], index.size[rows]
     whole = (offset >= 0) & (size >= 0) & (size <= _LONGEST_RUN)
-    whole &= ~np.isin(rows, list(index.slices))
-    touches = (shard[1:] == shard[:-1]) & (offset[1:] == offset[:-1] + size[:-1])
-    breaks = np.append(True, ~(touches & whole[1:] & whole[:-1]))
+    if index.slices:
+        whole &= ~np.isin(rows, list(index.slices))
+    alike = (shard[1:] == shard[:-1]) & (forms[1:] == forms[:-1])
+    touches = alike & (offset[1:] == offset[:-1] + size[:-1])
+    breaks = np.ones(len(rows), np.bool_)
+    breaks[1:] = ~(touches & whole[1:] & whole[:-1])
     firsts = np.flatnonzero(breaks)
-    behind = offset - np.repeat(offset[firsts], np.diff(firsts, append=len(rows)))
-    breaks[1:] |= behind[1:] // _LONGEST_RUN != behind[:-1] // _LONGEST_RUN
-    firsts = np.flatnonzero(breaks)
-    yield from zip(firsts.tolist(), [*firsts[1:].tolist(), len(rows)], strict=True)
+    if size[whole].sum() > _LONGEST_RUN:
+        behind = offset - np.repeat(offset[firsts], np.diff(firsts, append=len(rows)))
+        breaks[1:] |= behind[1:] // _LONGEST_RUN != behind[:-1] // _LONGEST_RUN
+        firsts = np.flatnonzero(breaks)
+    return firsts

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bncheck.batchnorm.names import AFFINE, STATISTICS, Kind, kind_of
+from bncheck.batchnorm.names import AFFINE, STATISTICS, Kind, kind_of, may_be_slot
 from bncheck.rules.rule import Draft, Evidence, Level, rule
 
 if TYPE_CHECKING:
@@ -127,6 +127,9 @@ def _slots_by_variable(evidence: Evidence) -> dict[str, str]:
 
     An optimizer built inside of a scope puts that scope in front: `train/net/bn/moving_mean/Adam`.
     """
+    below = [name for name in evidence.variables if may_be_slot(name.rpartition("/")[2])]
+    if not below and not evidence.slots:
+        return {}
     statistics = {
         member.name
         for layer in evidence.layers
@@ -135,7 +138,7 @@ def _slots_by_variable(evidence: Evidence) -> dict[str, str]:
     }
     leaves = tuple({name.rpartition("/")[2] for name in statistics})
     slots = {owner: slot for slot, owner in evidence.slots.items() if owner in statistics}
-    for name in evidence.variables:
+    for name in below:
         owner = name.rpartition("/")[0]
         if not owner.endswith(leaves):
             continue

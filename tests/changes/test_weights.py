@@ -26,12 +26,12 @@ LAYER = {
 
 
 @pytest.fixture
-def reads(monkeypatch: pytest.MonkeyPatch) -> Counter[tuple[str, int]]:
+def reads(monkeypatch: pytest.MonkeyPatch) -> Counter[tuple[str, str]]:
     """What is read of data files."""
     return count_reads(monkeypatch)
 
 
-def test_stored_checksums_spare_reading_the_weights(reads: Counter[tuple[str, int]]) -> None:
+def test_stored_checksums_spare_reading_the_weights(reads: Counter[tuple[str, str]]) -> None:
     paths = [FIXTURES / f"runs/tf1-healthy/model.ckpt-{step}" for step in (100, 120)]
     report = diff(*paths)
     assert report.comparison.others.differ[Kind.WEIGHT] == 5
@@ -41,7 +41,7 @@ def test_stored_checksums_spare_reading_the_weights(reads: Counter[tuple[str, in
 
 
 def test_diff_with_itself_reads_no_tensor_twice(
-    reads: Counter[tuple[str, int]], tmp_path: Path
+    reads: Counter[tuple[str, str]], tmp_path: Path
 ) -> None:
     path = FIXTURES / "runs/tf1-healthy/model.ckpt-120"
     assert diff(path, path).findings == ()
@@ -54,7 +54,7 @@ def test_diff_with_itself_reads_no_tensor_twice(
     assert set(reads.values()) == {1}
 
 
-def test_checksums_of_one_side_spare_reading_it(reads: Counter[tuple[str, int]]) -> None:
+def test_checksums_of_one_side_spare_reading_it(reads: Counter[tuple[str, str]]) -> None:
     run = FIXTURES / "runs/tf1-two-formats"
     bundle_alone = diff(run / "checkpoint/model.ckpt-100", run / "v1/model.ckpt-100")
     assert bundle_alone.comparison.others.identical[Kind.WEIGHT] == 5
@@ -70,7 +70,7 @@ def test_a_tolerance_needs_the_values() -> None:
 
 
 def test_partitioned_variables_are_compared_by_their_slices(
-    reads: Counter[tuple[str, int]],
+    reads: Counter[tuple[str, str]],
 ) -> None:
     paths = [FIXTURES / f"runs/tf1-partitioned/model.ckpt-{step}" for step in (100, 120)]
     variables = open_checkpoint(str(paths[0])).variables

@@ -1,0 +1,106 @@
+"""Tensors that touch are read at once and checked at once; what is wrong is still told of each."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bncheck.checkpoint import open_checkpoint
+from bncheck.checkpoint.bundle import TensorBundle
+from bncheck.checkpoint.bundle_data import Shards
+from tests.writers import write_bundle
+
+DATA = ".data-00000-of-00001"
+RANDOM = np.random.default_rng(7)
+LAYERS = {
+    f"net/{layer}/bn/{role}": RANDOM.normal(size=channels).astype(dtype)
+    for layer, channels, dtype in [
+        *(("a", 8, np.float32), ("b", 8, np.float32), ("c", 16, np.float32)),
+        ("d", 16, np.float16),
+    ]
+    for role in ("beta", "gamma", "moving_mean", "moving_variance")
+}
+
+
+def bits(values: dict[str, Any]) -> dict[str, tuple[Any, bytes]]:
+    """Return what tells tensors apart to the bit."""
+    return {name: (array.dtype, array.tobytes()) for name, array in values.items()}
+
+
+@pytest.fixture
+def prefix(tmp_path: Path) -> Path:
+    write_bundle(tmp_path / "m", LAYERS)
+    return tmp_path / "m"
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The sizes of the reads of data files."""
+    sizes: list[int] = []
+    read = Shards._read
+
+    def counting(self: Shards, shard: int, offset: int, size: int, what: str) -> bytes:
+        sizes.append(size)
+        return read(self, shard, offset, size, what)
+
+    monkeypatch.setattr(Shards, "_read", counting)
+    return sizes
+
+
+def test_one_read_for_each_form(prefix: Path, reads: list[int]) -> None:
+    checkpoint = open_checkpoint(str(prefix))
+    assert bits(checkpoint.read(LAYERS).arrays) == bits(LAYERS)
+    assert reads == [2 * 4 * 8 * 4, 4 * 16 * 4, 4 * 16 * 2]
+
+
+def test_long_runs_are_cut(
+    tmp_path: Path, reads: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bncheck.checkpoint.bundle_data._LONGEST_RUN", 100)
+    tensors = {f"v{number}": np.full(12, number, np.float32) for number in range(7)}
+    write_bundle(tmp_path / "m", tensors)
+    assert bits(open_checkpoint(str(tmp_path / "m")).read(tensors).arrays) == bits(tensors)
+    assert sum(reads) == 7 * 48
+    assert max(reads) < 200
+    assert len(reads) == 3
+
+
+def test_what_lies_between_is_not_read(prefix: Path, reads: list[int]) -> None:
+    names = [name for name in LAYERS if not name.endswith("gamma")]
+    values = open_checkpoint(str(prefix)).read(names)
+    assert sum(reads) == sum(LAYERS[name].nbytes for name in names)
+    assert bits(values.arrays) == bits({name: LAYERS[name] for name in names})
+
+
+def test_a_flipped_bit_is_told_of_its_tensor_alone(prefix: Path) -> None:
+    data = bytearray(Path(f"{prefix}{DATA}").read_bytes())
+    data[8 * 4 + 5] ^= 1
+    Path(f"{prefix}{DATA}").write_bytes(data)
+    values = open_checkpoint(str(prefix)).read(LAYERS)
+    assert list(values.unread) == ["net/a/bn/gamma"]
+    assert "it fails its checksum" in values.unread["net/a/bn/gamma"]
+    whole = {name: array for name, array in LAYERS.items() if name not in values.unread}
+    assert bits(values.arrays) == bits(whole)
+
+
+def test_two_tensors_in_each_others_place_are_both_told(prefix: Path) -> None:
+    data = Path(f"{prefix}{DATA}").read_bytes()
+    Path(f"{prefix}{DATA}").write_bytes(data[32:64] + data[:32] + data[64:])
+    values = open_checkpoint(str(prefix)).read(LAYERS)
+    assert list(values.unread) == ["net/a/bn/beta", "net/a/bn/gamma"]
+
+
+def test_a_file_that_is_cut_off_keeps_what_is_whole(prefix: Path) -> None:
+    data = Path(f"{prefix}{DATA}").read_bytes()
+    Path(f"{prefix}{DATA}").write_bytes(data[:70])
+    values = open_checkpoint(str(prefix)).read(LAYERS)
+    assert list(values.arrays) == ["net/a/bn/beta", "net/a/bn/gamma"]
+    assert len(values.unread) == len(LAYERS) - 2
+
+
+def test_nothing_is_read_for_nothing(prefix: Path, reads: list[int]) -> None:
+    values = TensorBundle(str(prefix)).read([])
+    assert (values.arrays, values.unread, reads) == ({}, {}, [])
