@@ -170,10 +170,7 @@ def _join_moments(read: dict[tuple[str, str], _Claims]) -> None:
                 break
 
 
-def _takes(
-    target: _Claims,
-    roles: _Claims,
-) -> bool:
+def _takes(target: _Claims, roles: _Claims) -> bool:
     """Whether a scope has a gamma or beta of these averages' shape, and no such averages yet."""
     if any(role in target for role in roles):
         return False
@@ -190,9 +187,7 @@ def _outer_scopes(scope: str) -> Iterator[str]:
         yield scope
 
 
-def _join_inner_statistics(
-    read: dict[tuple[str, str], _Claims],
-) -> None:
+def _join_inner_statistics(read: dict[tuple[str, str], _Claims]) -> None:
     """Bring a lone mean and variance to the gamma and beta one scope up, as in DeepLab's ports.
 
     `bn_conv1/{gamma,beta}` and `bn_conv1/bn/{mean,variance}`: only in a scope that is called batch
@@ -239,12 +234,7 @@ def _weigh(
     return Grouping(layers, unknown)
 
 
-def _accept(
-    scope: str,
-    number: str,
-    claims: _Claims,
-    counted: set[str],
-) -> Group:
+def _accept(scope: str, number: str, claims: _Claims, counted: set[str]) -> Group:
     """Take over the claims that the rest of the group bears out."""
     name = scope or "(top level)"
     if not number and all(family is _STANDARD for family, _ in claims.values()):

@@ -307,10 +307,7 @@ def keras_slot_owner(name: str) -> str | None:
 
 @_remembered
 def may_be_slot(leaf: str) -> bool:
-    """Whether a variable whose name's last part is this can be an optimizer's slot, by `kind_of`.
-
-    So far as the slot stands below its variable, and not below its optimizer.
-    """
+    """Whether `kind_of` may call a variable a slot for the last part of its name."""
     return leaf in _KERAS_SLOTS or is_slot_leaf(leaf)
 
 
