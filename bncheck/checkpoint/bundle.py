@@ -132,9 +132,11 @@ class TensorBundle(Checkpoint):
 
     def _read_run(self, run: _Run, shards: Shards, values: Values) -> None:
         """Read tensors that touch: at once, and one by one only where something is unusual."""
-        count, form = len(run.names), run.form
+        count, form, slices = len(run.names), run.form, self._index.slices
         # Nothing is read before its size is known to be right: a run of several is never long.
         plain = form.plain and run.size == count * form.size
+        # What lists slices has its values there, whatever its own entry points to.
+        plain = plain and not (slices and self._rows[run.names[0]] in slices)
         data = shards.read_run(run.shard, run.start, run.size) if plain or count > 1 else None
         if plain and data is not None and run.crcs == _crcs(data, count, form.size):
             together = np.ndarray((count, form.elements), form.dtype, data)

@@ -11,6 +11,7 @@ import pytest
 from bncheck.checkpoint import open_checkpoint
 from bncheck.checkpoint.bundle import TensorBundle
 from bncheck.checkpoint.bundle_data import Shards
+from bncheck.proto.tensors_pb2 import BundleEntryProto
 from tests.writers import write_bundle
 
 DATA = ".data-00000-of-00001"
@@ -104,3 +105,21 @@ def test_a_file_that_is_cut_off_keeps_what_is_whole(prefix: Path) -> None:
 def test_nothing_is_read_for_nothing(prefix: Path, reads: list[int]) -> None:
     values = TensorBundle(str(prefix)).read([])
     assert (values.arrays, values.unread, reads) == ({}, {}, [])
+
+
+def test_what_lists_slices_is_read_there_wherever_its_entry_points(tmp_path: Path) -> None:
+    def point_at_the_first(items: list[Any]) -> list[Any]:
+        by_name = {key: BundleEntryProto.FromString(value) for key, value in items[1:]}
+        sliced, first = by_name[b"v"], by_name[b"a"]
+        sliced.offset, sliced.size, sliced.crc32c = first.offset, first.size, first.crc32c
+        return [(k, sliced.SerializeToString() if k == b"v" else value) for k, value in items]
+
+    tensors = {"a": np.arange(8, dtype=np.float32), "v": np.arange(8, 16, dtype=np.float32)}
+    write_bundle(
+        tmp_path / "m",
+        tensors,
+        partitions={"v": [([0], [3]), ([3], [5])]},
+        edit_items=point_at_the_first,
+    )
+    values = open_checkpoint(str(tmp_path / "m")).read(tensors)
+    assert bits(values.arrays) == bits(tensors)
