@@ -104,15 +104,15 @@ def runs(
 ) -> NDArray[np.int64]:
     """Return where those rows, which are in the order of their places, begin to touch anew.
 
-    The tensors of a run are of one form, and not much longer together than what is read at once. A
-    partitioned variable, which has no bytes of its own, is a run by itself.
+    The tensors of a run are of one form and one size, and not much longer together than what is
+    read at once. A partitioned variable, which has no bytes of its own, is a run by itself.
     """
     shard, offset, size = index.shard[rows], index.offset[rows], index.size[rows]
     whole = (offset >= 0) & (size >= 0) & (size <= _LONGEST_RUN)
     if index.slices:
         whole &= ~np.isin(rows, list(index.slices))
-    alike = (shard[1:] == shard[:-1]) & (forms[1:] == forms[:-1])
-    touches = alike & (offset[1:] == offset[:-1] + size[:-1])
+    alike = (forms[1:] == forms[:-1]) & (size[1:] == size[:-1])
+    touches = alike & (shard[1:] == shard[:-1]) & (offset[1:] == offset[:-1] + size[:-1])
     breaks = np.ones(len(rows), np.bool_)
     breaks[1:] = ~(touches & whole[1:] & whole[:-1])
     firsts = np.flatnonzero(breaks)

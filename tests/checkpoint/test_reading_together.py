@@ -123,3 +123,19 @@ def test_what_lists_slices_is_read_there_wherever_its_entry_points(tmp_path: Pat
     )
     values = open_checkpoint(str(tmp_path / "m")).read(tensors)
     assert bits(values.arrays) == bits(tensors)
+
+
+def test_sizes_that_are_right_together_alone_are_told(tmp_path: Path) -> None:
+    def move_the_border(items: list[Any]) -> list[Any]:
+        entries = {key: BundleEntryProto.FromString(value) for key, value in items[1:]}
+        entries[b"a"].size -= 4
+        entries[b"b"].offset -= 4
+        entries[b"b"].size += 4
+        return [items[0], *((key, entry.SerializeToString()) for key, entry in entries.items())]
+
+    tensors = {name: np.arange(8, dtype=np.float32) for name in ("a", "b")}
+    write_bundle(tmp_path / "m", tensors, edit_items=move_the_border)
+    values = open_checkpoint(str(tmp_path / "m")).read(tensors)
+    assert values.arrays == {}
+    assert "gives 28 bytes to 'a', but float32 of shape [8] takes 32" in values.unread["a"]
+    assert "gives 36 bytes to 'b'" in values.unread["b"]
