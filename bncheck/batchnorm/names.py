@@ -306,12 +306,6 @@ def keras_slot_owner(name: str) -> str | None:
 
 
 @_remembered
-def may_be_slot(leaf: str) -> bool:
-    """Whether `kind_of` may call a variable a slot for the last part of its name."""
-    return leaf in _KERAS_SLOTS or is_slot_leaf(leaf)
-
-
-@_remembered
 def is_slot_leaf(leaf: str) -> bool:
     """Whether the last part of a name is an optimizer's: `Adam_1`, `Momentum`, or another."""
     return leaf not in _SHADOW_LEAVES and _SLOT.fullmatch(leaf) is not None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bncheck.batchnorm.names import AFFINE, STATISTICS, Kind, kind_of, may_be_slot
+from bncheck.batchnorm.names import AFFINE, STATISTICS, Kind, kind_of
 from bncheck.rules.rule import Draft, Evidence, Level, rule
 
 if TYPE_CHECKING:
@@ -127,20 +127,17 @@ def _slots_by_variable(evidence: Evidence) -> dict[str, str]:
 
     An optimizer built inside of a scope puts that scope in front: `train/net/bn/moving_mean/Adam`.
     """
-    below = [name for name in evidence.variables if may_be_slot(name.rpartition("/")[2])]
-    if not below and not evidence.slots:
-        return {}
     statistics = {
         member.name
         for layer in evidence.layers
         for role in STATISTICS
         if (member := layer.members.get(role)) is not None
     }
-    leaves = tuple({name.rpartition("/")[2] for name in statistics})
+    leaves = {name.rpartition("/")[2] for name in statistics}
     slots = {owner: slot for slot, owner in evidence.slots.items() if owner in statistics}
-    for name in below:
+    for name in evidence.variables:
         owner = name.rpartition("/")[0]
-        if not owner.endswith(leaves):
+        if owner.rpartition("/")[2] not in leaves:
             continue
         if name in evidence.slots or kind_of(name) is not Kind.SLOT:
             continue

@@ -19,7 +19,8 @@ Make = Callable[[Path], "Path | str"]
 """Writes the files of an attack into a folder and returns the path that bncheck is given."""
 
 SANDBOX = ROOT / "tests/attacks/sandbox.py"
-SECONDS = 20
+SECONDS = 20  # of the processor: a busy machine is no hang
+WAIT = 6 * SECONDS  # by the clock, for what waits for something
 # Address space: 1 GiB above the 200 MB in which a plain run was seen to pass, of HDF5, too.
 MEMORY = (1 << 30) + 200_000_000
 _ROOM = 1 << 16  # bytes of a file whose content is compared, not only its size and times
@@ -73,7 +74,7 @@ def attacked(folder: Path, *arguments: str, reads: str = "") -> Outcome:
         stdin=subprocess.DEVNULL,
         capture_output=True,
         check=False,
-        timeout=SECONDS,
+        timeout=WAIT,
         preexec_fn=_limit,
     )
     outcome = Outcome(done.returncode, done.stdout.decode("utf-8"), done.stderr.decode("utf-8"))
@@ -84,6 +85,7 @@ def attacked(folder: Path, *arguments: str, reads: str = "") -> Outcome:
 
 def _limit() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 

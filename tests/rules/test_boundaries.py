@@ -233,7 +233,8 @@ def test_statistics_that_are_there_were_saved_by_somebody() -> None:
 def test_slots_on_statistics(judge: Judge) -> None:
     slot = np.zeros(3, np.float32)
     slots = ("a/moving_mean/Adam", "opt/a/moving_variance/d_optimizer_1", "a/moving_mean/D_opt")
-    for name in (*slots, "training/Adam/a/moving_mean/m"):
+    keras = ("training/Adam/a/moving_mean/m", "Adam/m/a/moving_mean/part_0")
+    for name in (*slots, *keras):
         assert judge({"a": TRAINED}, others={name: slot}) == {"a": {"BN505": Level.WARNING}}
     for name in ("a/moving_mean/ExponentialMovingAverage", "a/moving_mean/biased", "a/gamma/Adam"):
         assert judge({"a": TRAINED}, others={name: slot}) == {}
