@@ -65,13 +65,14 @@ class Shards:
 
     def _read(self, shard: int, offset: int, size: int, what: str) -> bytes:
         file = self._file(shard)
-        data = file.read(offset, size, what)
         # Tensors do not share bytes. An index in which they do could ask for any amount of memory.
-        self._bytes_read[shard] = self._bytes_read.get(shard, 0) + size
-        if self._bytes_read[shard] > file.size:
+        total = self._bytes_read.get(shard, 0) + size
+        if total > file.size >= offset + size:
             raise DamagedError(
                 self._index.path, f"gives the bytes at {offset} of {file.path} to several tensors"
             )
+        data = file.read(offset, size, what)
+        self._bytes_read[shard] = total
         return data
 
     def check(self, shard: int, size: int) -> None:

@@ -11,6 +11,7 @@ import pytest
 from bncheck.checkpoint import open_checkpoint
 from bncheck.checkpoint.bundle import TensorBundle
 from bncheck.checkpoint.bundle_data import Shards
+from bncheck.checkpoint.checksums import crc32c, mask
 from bncheck.proto.tensors_pb2 import BundleEntryProto
 from tests.writers import write_bundle
 
@@ -139,3 +140,28 @@ def test_sizes_that_are_right_together_alone_are_told(tmp_path: Path) -> None:
     assert values.arrays == {}
     assert "gives 28 bytes to 'a', but float32 of shape [8] takes 32" in values.unread["a"]
     assert "gives 36 bytes to 'b'" in values.unread["b"]
+
+
+@pytest.mark.parametrize("longest", [1, 40, 1 << 20])
+def test_what_shares_bytes_is_refused_one_by_one(
+    tmp_path: Path, longest: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bncheck.checkpoint.bundle_data._LONGEST_RUN", longest)
+    places = {"a": (0, 8), "b": (0, 8), "c": (32, 4), "d": (48, 8)}
+    data = np.arange(20, dtype=np.float32)
+
+    def place(items: list[Any]) -> list[Any]:
+        entries = {key: BundleEntryProto.FromString(value) for key, value in items[1:]}
+        for name, (offset, count) in places.items():
+            piece = data[offset // 4 : offset // 4 + count].tobytes()
+            entry = entries[name.encode()]
+            entry.offset, entry.size, entry.crc32c = offset, len(piece), mask(crc32c(piece))
+        return [items[0], *((key, entry.SerializeToString()) for key, entry in entries.items())]
+
+    tensors = {name: np.zeros(count, np.float32) for name, (_, count) in places.items()}
+    write_bundle(
+        tmp_path / "m", tensors, edit_items=place, edit_data=lambda _shard, _data: data.tobytes()
+    )
+    values = open_checkpoint(str(tmp_path / "m")).read(tensors)
+    assert list(values.arrays) == ["a", "b", "c"]
+    assert "to several tensors" in values.unread["d"]
