@@ -42,7 +42,7 @@ class _Form(NamedTuple):
     """What a type and a shape come to: most variables share theirs with many others.
 
     `dtype` is None where elements are of no fixed size; `size` then means nothing. `plain` says
-    that the bytes of a vector are those of the machine's own.
+    that it is a vector, not an empty one, whose bytes are in the machine's own order.
     """
 
     number: int
@@ -63,7 +63,7 @@ class _Forms(dict[tuple[str, tuple[int, ...]], _Form]):
         name, shape = form
         dtype, elements = numpy_dtype(name), element_count(shape)
         size = 0 if dtype is None else elements * dtype.itemsize
-        plain = dtype is not None and len(shape) == 1 and not self._big_endian
+        plain = dtype is not None and len(shape) == 1 and elements > 0 and not self._big_endian
         self[form] = _Form(len(self), dtype, elements, size, plain)
         return self[form]
 
@@ -234,9 +234,7 @@ class TensorBundle(Checkpoint):
 
 def _crcs(data: bytes, count: int, size: int) -> list[int]:
     """Return the CRC32C of each of so many tensors of one size."""
-    if count == 1:
-        return [crc32c(data)]
-    return [crc32c(data[at : at + size]) for at in range(0, count * size, size or 1)] or [0] * count
+    return [crc32c(data[at : at + size]) for at in range(0, count * size, size)]
 
 
 def _swap_bytes(array: NDArray[Any]) -> NDArray[Any]:

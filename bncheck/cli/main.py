@@ -79,8 +79,8 @@ def run() -> None:
     for stream in (sys.stdout, sys.stderr):
         with suppress(AttributeError, OSError, ValueError):  # it may be closed, or gone
             stream.flush()
-    # What is left goes with the process. Freed one by one, the objects of a large report and of the
-    # interpreter take a tenth of the whole time, on a small checkpoint and on one of 20,000 layers.
+    # What is left goes with the process. The interpreter's own end takes 25 ms of the 170 of a
+    # small checkpoint, and freeing a report of 20,000 layers object by object 50 ms.
     os._exit(_code_of(result))
 
 

@@ -56,6 +56,7 @@ def _seeds() -> Iterator[bytes]:
             {"endianness": "big"},
             {"snappy": True, "block_size": 100},
         ):
+            # Options of different types have no type in common that each of them takes.
             write_bundle(prefix, tensors, **options)  # type: ignore[arg-type]
             yield _of(prefix)
         gamma = Var(ramp, "gamma")

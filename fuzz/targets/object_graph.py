@@ -49,6 +49,7 @@ def _seeds() -> Iterator[bytes]:
     for path in small("*/*/checkpoint/*.index", "tf2/*/*.index", most=24, longest=8192):
         bundle = open_checkpoint(str(path))
         if OBJECT_GRAPH in bundle.variables:
+            # What holds an object graph is a bundle, which its opener's type does not say.
             encoded = load_objects(bundle).SerializeToString()  # type: ignore[arg-type]
             if len(encoded) < 1 << 13:
                 yield encoded
